@@ -1,0 +1,109 @@
+"""Everything a checkout needs, on a machine with Python 3.10 or newer and nothing else.
+
+    python3 dev.py lab      try saltpeter out: a private Salt master, three minions, and jobs running on them
+    python3 dev.py test     check style and types, then run all the tests
+
+Both set up .venv first, from requirements.lock; what follows the word goes to the command (`dev.py test -k kill`).
+`python3 dev.py setup` does only that; `python3 dev.py lock` writes requirements.lock anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+LOCK = ROOT / "requirements.lock"
+STAMP = VENV / "installed-from"
+OLDEST = (3, 10)
+
+
+def main() -> None:
+    if sys.version_info < OLDEST:
+        sys.exit(f"dev.py needs Python 3.10 or newer; this is {sys.version.split()[0]} ({sys.executable})")
+    commands: Mapping[str, Callable[[list[str]], None]] = {
+        "lab": lab,
+        "test": test,
+        "setup": lambda _: None,
+        "lock": lock,
+    }
+    command = commands.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if command is None:
+        sys.exit(__doc__)
+    os.chdir(ROOT)
+    set_up()
+    command(sys.argv[2:])
+
+
+def set_up() -> None:
+    """Make .venv what requirements.lock and pyproject.toml say; does nothing when it is."""
+    wanted = fingerprint()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    say("setting up .venv (some minutes the first time: Salt is built from its sources)")
+    if not (BIN / "pip").exists():
+        make_venv()
+    run(str(BIN / "pip"), "install", "--quiet", "--disable-pip-version-check", "--requirement", str(LOCK))
+    run(str(BIN / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--editable", ".")
+    STAMP.write_text(wanted)
+
+
+def make_venv() -> None:
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)  # noqa: S603
+    if made.returncode:
+        sys.exit("dev.py: the venv module of this Python does not work; on Debian: apt-get install python3-venv")
+
+
+def fingerprint() -> str:
+    """Changes when what is installed has to: with the lock, the metadata, or the wrapper's sources."""
+    digest = hashlib.sha256(sys.version.encode())
+    files = [LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sorted((ROOT / "wrapper").rglob("*.py"))]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def lab(args: list[str]) -> None:
+    os.execv(str(BIN / "saltpeter"), ["saltpeter", "lab", *args])  # noqa: S606
+
+
+def test(args: list[str]) -> None:
+    if not args:
+        run(str(BIN / "ruff"), "check", ".")
+        run(str(BIN / "ruff"), "format", "--check", ".")
+        run(str(BIN / "mypy"))
+    run(str(BIN / "pytest"), *args)
+
+
+def lock(args: list[str]) -> None:
+    """Resolve for every Python from 3.10 on."""
+    run(str(BIN / "pip"), "install", "--quiet", "uv")
+    resolve = ("pip", "compile", "--universal", "--python-version", "3.10", "--extra", "dev", "--no-header", "--quiet")
+    run(str(BIN / "uv"), *resolve, "pyproject.toml", "--output-file", str(LOCK), *args)
+
+
+def setup(args: list[str]) -> None:
+    """Nothing more than what every command does first."""
+
+
+def run(*command: str) -> None:
+    say(" ".join(Path(word).name if word.startswith(str(BIN)) else word for word in command))
+    finished = subprocess.run(command, check=False)  # noqa: S603
+    if finished.returncode:
+        sys.exit(finished.returncode)
+
+
+def say(text: str) -> None:
+    print(f"+ {text}", flush=True)  # noqa: T201
+
+
+COMMANDS: Mapping[str, Callable[[list[str]], None]] = {"lab": lab, "test": test, "setup": setup, "lock": lock}
+
+if __name__ == "__main__":
+    main()

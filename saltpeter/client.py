@@ -1,0 +1,140 @@
+"""A client of the daemon's control socket, for the command line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias, Union
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+from exceptiongroup import BaseExceptionGroup, catch
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+
+from saltpeter.errors import CommandRefused, SaltpeterError
+
+CONNECT_S = 5.0
+CLOSE_S = 2.0
+MAX_MESSAGE = 64 * 1024 * 1024  # characters: the whole configuration of a large fleet is one message
+RECEIVE_BYTES = 64 * 1024
+PATH = "/ws"
+START_HINT = "start one with `saltpeter -c DIR`, or say with --socket where it is"
+
+_Stream: TypeAlias = Union[trio.SocketStream, trio.SSLStream[trio.SocketStream]]
+
+
+class DaemonUnreachable(SaltpeterError):
+    """No daemon answers there."""
+
+
+class ConnectionLost(SaltpeterError):
+    """The daemon has gone, or ended the connection."""
+
+
+@attrs.define(eq=False)
+class Client(AsyncIterator[dict[str, Any]]):
+    """A connection to the daemon, for one task at a time. Messages are JSON objects as dicts.
+
+    Iterating gives what the daemon tells of itself (all but replies), without end. Raises ConnectionLost.
+    """
+
+    _ws: WebSocketConnection
+    _ids: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
+    _pushed: deque[dict[str, Any]] = attrs.field(factory=deque, init=False)  # while a reply was waited for
+
+    async def request(self, verb: str, value: object) -> Any:
+        """Ask for something and return its result. Raises CommandRefused or ConnectionLost."""
+        id = next(self._ids)
+        try:
+            await self._ws.send_message(json.dumps({verb: value, "id": id}))
+        except ConnectionClosed as exc:
+            raise ConnectionLost(_why(exc)) from exc
+        while True:
+            message = await self._receive()
+            if message.get("type") != "reply" or message.get("id") != id:
+                self._pushed.append(message)
+            elif message["ok"]:
+                return message["result"]
+            else:
+                raise CommandRefused(message["error"]["code"], message["error"]["message"])
+
+    async def __anext__(self) -> dict[str, Any]:
+        return self._pushed.popleft() if self._pushed else await self._receive()
+
+    async def _receive(self) -> dict[str, Any]:
+        try:
+            message: dict[str, Any] = json.loads(await self._ws.get_message())
+        except ConnectionClosed as exc:
+            raise ConnectionLost(_why(exc)) from exc
+        return message
+
+
+@asynccontextmanager
+async def connect(where: Path | str) -> AsyncIterator[Client]:
+    """Connect to the Unix socket at the path `where`, or to the URL `where` (`ws://host:port`, or `wss:`).
+
+    Raises DaemonUnreachable, and ValueError for what is no such URL.
+    """
+
+    def reject(rejections: BaseExceptionGroup[ConnectionRejected]) -> None:
+        status = rejections.exceptions[0]
+        raise DaemonUnreachable(f"what answers at {where} is no saltpeter daemon that lets us in ({status!r})")
+
+    raised: BaseException | None = None
+    with catch({ConnectionRejected: reject}):
+        async with await _dial(where) as stream, trio.open_nursery() as nursery:
+            try:
+                ws = await _shake_hands(nursery, stream, where)
+                try:
+                    yield Client(ws)
+                finally:
+                    with trio.move_on_after(CLOSE_S):
+                        await ws.aclose()
+            except (Exception, KeyboardInterrupt) as exc:
+                raised = exc  # raised below: out of here it would come in a group
+            nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+
+
+async def _dial(where: Path | str) -> _Stream:
+    try:
+        with trio.fail_after(CONNECT_S):
+            if isinstance(where, Path):
+                return await trio.open_unix_socket(where)
+            return await _open_url(where)
+    except FileNotFoundError:
+        why = "nothing is there"
+    except trio.TooSlowError:
+        why = f"not within {CONNECT_S:g} seconds"
+    except OSError as exc:
+        why = exc.strerror or str(exc)
+    raise DaemonUnreachable(f"no saltpeter daemon answers at {where} ({why}); {START_HINT}")
+
+
+async def _shake_hands(nursery: trio.Nursery, stream: _Stream, where: Path | str) -> WebSocketConnection:
+    host = "localhost" if isinstance(where, Path) else urlsplit(where).netloc
+    with trio.move_on_after(CONNECT_S):
+        return await wrap_client_stream(
+            nursery, stream, host, PATH, max_message_size=MAX_MESSAGE, receive_buffer_size=RECEIVE_BYTES
+        )
+    raise DaemonUnreachable(f"what listens at {where} does not answer like a saltpeter daemon")
+
+
+async def _open_url(url: str) -> _Stream:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or parts.hostname is None:
+        raise ValueError(f"not the URL of a control socket (ws://host:port): {url!r}")
+    if parts.scheme == "ws":
+        return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+    return await trio.open_ssl_over_tcp_stream(parts.hostname, parts.port or 443, https_compatible=True)
+
+
+def _why(exc: ConnectionClosed) -> str:
+    reason = exc.reason.reason if exc.reason else None
+    return f"the daemon ended the connection: {reason}" if reason else "the connection to the daemon was lost"

@@ -1,0 +1,217 @@
+"""The daemon: builds every part, owns the outer nurseries, and leaves them in order."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from saltpeter import logs
+from saltpeter.domain.config import Host
+from saltpeter.domain.job import Config, Settings
+from saltpeter.domain.state import Configured, State
+from saltpeter.endpoints.control import ControlEndpoint
+from saltpeter.endpoints.http import Front
+from saltpeter.endpoints.machines import MachinesEndpoint
+from saltpeter.endpoints.sockets import listen_tcp, listen_unix
+from saltpeter.engine.board import Board
+from saltpeter.engine.clock import now, watch_steps
+from saltpeter.engine.means import Means
+from saltpeter.engine.record import Recorder
+from saltpeter.engine.recovery import remember, take_up
+from saltpeter.engine.reload import Directory, Reloader, report
+from saltpeter.engine.roster import Executions
+from saltpeter.engine.runs import Runs
+from saltpeter.engine.scheduler import Scheduler
+from saltpeter.host import CONTROL_SOCKET
+from saltpeter.launch import Launcher
+from saltpeter.launch.local import LocalLauncher
+from saltpeter.launch.salt import SaltLauncher
+from saltpeter.logs import fields
+from saltpeter.store.sqlite import open_store
+from saltpeter.store.textlog import TextLogs
+from sp_wrapper import __version__
+
+log = logging.getLogger(__name__)
+
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  bound there, the wrappers of this host use loopback
+
+
+@attrs.frozen(kw_only=True)
+class Addresses:
+    """Where a daemon can be reached."""
+
+    control_socket: Path
+    control_url: str | None  # None: no TCP port
+    machines_url: str
+
+    def __str__(self) -> str:
+        control = " and ".join(filter(None, (self.control_url, str(self.control_socket))))
+        return f"control at {control}, wrappers at {self.machines_url}"
+
+
+async def run(directory: Path, host: Host, debug: bool = False) -> None:
+    """Run in the foreground until SIGTERM or SIGINT. Raises SaltpeterError when it cannot start."""
+    async with trio.open_nursery() as nursery:
+        stop = trio.Event()
+        daemon = Daemon(directory, host, debug)
+        await nursery.start(_obey_signals, stop, daemon.reread)
+        async with daemon.serving():
+            await stop.wait()
+            log.info("Stopping; what runs on the machines runs on", extra=fields("daemon.stopping"))
+        log.info("Stopped", extra=fields("daemon.stopped"))
+        nursery.cancel_scope.cancel()
+
+
+async def _obey_signals(
+    stop: trio.Event, reread: Callable[[], None], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """SIGHUP reads conf.d again; SIGTERM and SIGINT stop in order, and the second time at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+        task_status.started()
+        async for number in received:
+            if number == signal.SIGHUP:
+                reread()
+            elif stop.is_set():
+                os._exit(128 + number)
+            else:
+                stop.set()
+
+
+@attrs.define(eq=False)
+class Daemon:
+    """One daemon, not yet running. `debug` adds to what conf.d says."""
+
+    directory: Path
+    host: Host
+    debug: bool = False
+    _reloader: Reloader | None = attrs.field(default=None, init=False)
+
+    def reread(self) -> None:
+        """Read conf.d again, soon."""
+        if self._reloader is not None:
+            self._reloader.reread()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Addresses]:
+        """A running daemon. Leaving stops it in order: no more slots, the runs let go of, clients told, store closed.
+
+        Raises ConfigError, StoreError, AddressInUse or LaunchError when it cannot start.
+        """
+        conf_d = Directory(str(self.directory), self.host, now)
+        assembly = await trio.to_thread.run_sync(conf_d.load)
+        settings = assembly.config.settings
+        self._configure_logs(settings)
+        report(assembly.config)
+        board = Board(State(assembly.config))
+        async with (
+            open_store(Path(settings.statedir)) as store,
+            _listening(settings) as listening,
+            trio.open_nursery() as services,
+        ):
+            copy = TextLogs(Path(settings.logdir))
+            await services.start(copy.run)
+            means = Means(
+                record=Recorder(store, board, copy),
+                executions=Executions(settings.allow_legacy_wrappers),
+                launchers=await self._launchers(settings, services),
+                now=now,
+                settings=lambda: board.state.config.settings,
+                machines_url=listening.addresses.machines_url,
+                chance=random.SystemRandom(),
+            )
+            await remember(store, board)
+            async with trio.open_nursery() as runs_nursery:
+                runs = Runs(means, runs_nursery, self.reread)
+                scheduler = Scheduler(board, now, runs.due, runs.pass_over, await store.last_slots())
+                await take_up(store, board, runs)
+                await trio.lowlevel.checkpoint()  # so that the runs have put down who may speak for them
+                await listening.serve(
+                    services,
+                    machines=MachinesEndpoint(means.executions, now, settings.allow_legacy_wrappers).front(),
+                    control=ControlEndpoint(board, store, runs, __version__, now).front(),
+                )
+                self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler))
+                await services.start(self._reloader.serve)
+                services.start_soon(watch_steps, scheduler.stir, name="clock")
+                runs_nursery.start_soon(scheduler.serve, name="scheduler")
+                _tune_garbage_collection()
+                log.info("Ready: %s", listening.addresses, extra=fields("daemon.ready", version=__version__))
+                yield listening.addresses
+                runs_nursery.cancel_scope.cancel()
+            services.cancel_scope.cancel()
+
+    def _configure_logs(self, settings: Settings) -> None:
+        logs.configure(debug=settings.debug or self.debug, format="json" if settings.log_format == "json" else "text")
+
+    def _applier(self, board: Board, scheduler: Scheduler) -> Callable[[Config], None]:
+        def apply(config: Config) -> None:
+            self._configure_logs(config.settings)
+            board.post(Configured(config=config, at=now()))
+            scheduler.stir()
+
+        return apply
+
+    async def _launchers(self, settings: Settings, services: trio.Nursery) -> dict[str, Launcher]:
+        local = LocalLauncher(str(Path(settings.statedir) / "wrappers"))
+        await services.start(local.serve)
+        if settings.executor != "salt":
+            return {"local": local}
+        salt = SaltLauncher(settings.master_config, after_import=lambda: self._configure_logs(settings))
+        await services.start(salt.serve)
+        return {"local": local, "salt": salt}
+
+
+@attrs.define(eq=False)
+class Listening:
+    """The ports, bound and not yet served: a second daemon finds out before it has changed anything."""
+
+    machines: list[trio.SocketListener]
+    control: list[trio.SocketListener]
+    addresses: Addresses
+
+    async def serve(self, services: trio.Nursery, *, machines: Front, control: Front) -> None:
+        """Let wrappers and clients in."""
+        await services.start(machines.serve, self.machines)
+        await services.start(control.serve, self.control)
+
+
+@asynccontextmanager
+async def _listening(settings: Settings) -> AsyncIterator[Listening]:
+    machines = await listen_tcp(settings.machines_ws_bind_addr, settings.machines_ws_port)
+    control_url = None
+    path = Path(settings.statedir) / CONTROL_SOCKET
+    async with listen_unix(path) as unix:
+        control = [unix]
+        if settings.api_ws:
+            tcp = await listen_tcp(settings.api_ws_bind_addr, settings.api_ws_port)
+            control += tcp
+            control_url = f"http://{_reachable(settings.api_ws_bind_addr)}:{_port(tcp)}/"
+        machines_url = f"ws://{_reachable(settings.server_host)}:{_port(machines)}/"
+        addresses = Addresses(control_socket=path, control_url=control_url, machines_url=machines_url)
+        yield Listening(machines, control, addresses)
+
+
+def _port(listeners: list[trio.SocketListener]) -> int:
+    port: int = listeners[0].socket.getsockname()[1]
+    return port
+
+
+def _reachable(address: str) -> str:
+    host = "127.0.0.1" if address in _EVERYWHERE else address
+    return f"[{host}]" if ":" in host else host
+
+
+def _tune_garbage_collection() -> None:
+    """What is there now stays; with thousands of connections, frequent full passes would stop the loop for long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1000)

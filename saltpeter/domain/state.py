@@ -1,0 +1,330 @@
+"""What is going on: the events that change it, and the state that they make. No IO, no clock.
+
+The same events go to the ledger (durable) and to the board (what people see now).
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from itertools import takewhile
+from typing import TypeAlias, Union
+
+import attrs
+from typing_extensions import assert_never
+
+from saltpeter.domain.job import Config
+from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.verdict import Verdict
+
+
+@attrs.frozen(order=True)
+class ExecutionId:
+    """One machine's part of a run. Retries on the machine count up `attempt`, from 1."""
+
+    run: str
+    machine: str
+    attempt: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.run}:{self.machine}"
+
+
+class Reason(enum.Enum):
+    """Why a slot did not run."""
+
+    OVERLAP = "overlap"
+    MAINTENANCE = "maintenance"
+    NO_TARGETS = "no_targets"
+    MISSED = "missed"  # noticed later than its misfire_grace
+    COALESCED = "coalesced"  # one run stands for several slots of a gap
+    HELD = "held"  # the store could not make it durable, or the daemon was stopping
+    FAILED = "error"
+
+
+@attrs.frozen(kw_only=True)
+class RunStarted:
+    """In the ledger before anything is launched. `slot` is None for a run by hand."""
+
+    run: str
+    job: str
+    slot: datetime | None
+    by: str  # "schedule", or who asked
+    token: str  # what the machines' wrappers must show; never pushed to clients
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class SlotPassed:
+    """A slot that did not become a run; with `last`, all the job's slots from `slot` to `last`."""
+
+    job: str
+    slot: datetime
+    reason: Reason
+    text: str
+    at: datetime
+    last: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Targeted:
+    """The machines that the run is for, in launch order; those not launched yet wait for their batch."""
+
+    run: str
+    machines: tuple[str, ...]
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Launched:
+    """Durable before publishing: `ticket` (Salt's jid) is what phase 1 asks for after any crash."""
+
+    run: str
+    ticket: str
+    attempt: int
+    machines: tuple[str, ...]
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Retrying:
+    """A further attempt on a machine that failed; it waits for its launch."""
+
+    execution: ExecutionId
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Confirmed:
+    """Salt said that the wrapper started, or the wrapper said so first."""
+
+    execution: ExecutionId
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Started:
+    execution: ExecutionId
+    pid: int
+    version: str
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class OutputGrew:
+    """`length` counts the bytes that are durable. For the board only: the store holds the bytes themselves."""
+
+    execution: ExecutionId
+    length: int
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class KillRequested:
+    """Somebody asked for an end; `machines` is empty when the whole run is meant."""
+
+    run: str
+    machines: tuple[str, ...]
+    by: str
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Ended:
+    execution: ExecutionId
+    outcome: Outcome
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class CameLate:
+    """The machine's own word, after the execution had been given up. The first outcome stands beside it."""
+
+    execution: ExecutionId
+    outcome: Outcome
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class RunEnded:
+    run: str
+    verdict: Verdict
+    at: datetime
+    text: str = ""  # why, where no execution tells it: a target that cannot be read, for one
+
+
+@attrs.frozen(kw_only=True)
+class Configured:
+    config: Config
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class NextSlot:
+    """When the job is due next; None for never. For the board only."""
+
+    job: str
+    slot: datetime | None
+
+
+@attrs.frozen(kw_only=True)
+class Recalled:
+    """A run that the ledger remembers from before this daemon started. For the board only."""
+
+    run: RunState
+
+
+LedgerEvent: TypeAlias = Union[
+    RunStarted, SlotPassed, Targeted, Launched, Retrying, Confirmed, Started, KillRequested, Ended, CameLate, RunEnded
+]
+Event: TypeAlias = Union[LedgerEvent, OutputGrew, Configured, NextSlot, Recalled]
+
+
+@attrs.define
+class ExecutionState:
+    id: ExecutionId
+    targeted_at: datetime
+    ticket: str = ""  # of its launch
+    launched_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    last_heartbeat: datetime | None = None
+    pid: int | None = None
+    wrapper_version: str = ""
+    output_length: int = 0
+    outcome: Outcome | None = None
+    late: Outcome | None = None
+
+
+@attrs.define
+class RunState:
+    id: str
+    job: str
+    slot: datetime | None
+    by: str
+    token: str
+    started_at: datetime
+    executions: dict[str, ExecutionState] = attrs.field(factory=dict)  # the latest attempt of each machine
+    kills: tuple[KillRequested, ...] = ()  # oldest first
+    ended_at: datetime | None = None
+    verdict: Verdict | None = None
+    text: str = ""  # why it ended so, where no execution tells it
+    open: int = 0  # executions that have not ended
+
+
+@attrs.define
+class State:
+    """Everything that is shown now.
+
+    `runs` holds the living runs; `last` the newest ended run of each job. `touched` names each job with the
+    serial of its latest change, the most recent last, so that "what changed since" costs what changed.
+    """
+
+    config: Config
+    serial: int = 0
+    config_serial: int = 0  # the serial of the latest Configured
+    runs: dict[str, RunState] = attrs.field(factory=dict)
+    last: dict[str, RunState] = attrs.field(factory=dict)
+    next_slots: dict[str, datetime | None] = attrs.field(factory=dict)
+    touched: dict[str, int] = attrs.field(factory=dict)
+
+    def touched_since(self, serial: int) -> list[str]:
+        """The jobs that changed after `serial`, the most recent first."""
+        return list(takewhile(lambda job: self.touched[job] > serial, reversed(self.touched)))
+
+    def run(self, run: str) -> RunState | None:
+        """The run of that id, living or the newest ended one of its job."""
+        if run in self.runs:
+            return self.runs[run]
+        last = self.last.get(run.rpartition("_")[0])
+        return last if last is not None and last.id == run else None
+
+    def runs_of(self, job: str) -> list[RunState]:
+        """The living runs of `job`, oldest first."""
+        return [run for run in self.runs.values() if run.job == job]
+
+
+def apply(state: State, event: Event) -> None:
+    """Let `event` change `state` and raise its serial by one. What an event does not know of is left alone."""
+    state.serial += 1
+    match event:
+        case Configured():
+            state.config, state.config_serial = event.config, state.serial
+        case NextSlot():
+            state.next_slots[event.job] = event.slot
+            _touch(state, event.job)
+        case SlotPassed():
+            _touch(state, event.job)
+        case Recalled():
+            if event.run.ended_at is None:
+                state.runs[event.run.id] = event.run
+            else:
+                state.last[event.run.job] = event.run
+            _touch(state, event.run.job)
+        case RunStarted():
+            state.runs[event.run] = RunState(
+                id=event.run, job=event.job, slot=event.slot, by=event.by, token=event.token, started_at=event.at
+            )
+            _touch(state, event.job)
+        case Targeted() | Launched() | KillRequested() | RunEnded():
+            if (run := state.runs.get(event.run)) is not None:
+                _apply_to_run(state, run, event)
+                _touch(state, run.job)
+        case Retrying() | Confirmed() | Started() | OutputGrew() | Ended() | CameLate():
+            if (run := state.run(event.execution.run)) is not None:
+                _apply_to_execution(run, event)
+                _touch(state, run.job)
+        case _:
+            assert_never(event)
+
+
+def _touch(state: State, job: str) -> None:
+    state.touched.pop(job, None)
+    state.touched[job] = state.serial
+
+
+def _apply_to_run(state: State, run: RunState, event: Targeted | Launched | KillRequested | RunEnded) -> None:
+    match event:
+        case Targeted():
+            for machine in event.machines:
+                _begin(run, ExecutionId(run.id, machine), event.at)
+        case Launched():
+            for machine in event.machines:
+                execution = run.executions[machine]
+                execution.launched_at, execution.ticket = event.at, event.ticket
+        case RunEnded():
+            run.ended_at, run.verdict, run.text = event.at, event.verdict, event.text
+            del state.runs[run.id]
+            state.last[run.job] = run
+        case KillRequested():
+            run.kills += (event,)
+        case _:
+            assert_never(event)
+
+
+def _begin(run: RunState, execution: ExecutionId, at: datetime) -> None:
+    run.executions[execution.machine] = ExecutionState(execution, at)
+    run.open += 1
+
+
+def _apply_to_execution(run: RunState, event: Retrying | Confirmed | Started | OutputGrew | Ended | CameLate) -> None:
+    if isinstance(event, Retrying):
+        return _begin(run, event.execution, event.at)
+    execution = run.executions.get(event.execution.machine)
+    if execution is None or execution.id != event.execution:
+        return  # an earlier attempt's late word: the ledger keeps it
+    match event:
+        case Confirmed():
+            execution.confirmed_at = event.at
+        case Started():
+            execution.started_at, execution.pid, execution.wrapper_version = event.at, event.pid, event.version
+        case OutputGrew():
+            execution.output_length = event.length
+        case Ended():
+            run.open -= execution.ended_at is None
+            execution.ended_at, execution.outcome = event.at, event.outcome
+        case CameLate():
+            execution.late = event.outcome
+        case _:
+            assert_never(event)

@@ -1,0 +1,98 @@
+"""What one wrapper's output is worth: new, seen before, or out of order. No IO.
+
+A wrapper says at which byte each piece of output stands, and after any crash our durable length is the
+truth. A wrapper of 0.9.x numbers its messages only, so for it the numbers are what is followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias, Union
+
+import attrs
+
+from sp_wrapper import wire
+
+MAX_MERGED = 1024 * 1024  # bytes
+
+
+@attrs.frozen
+class Repeat:
+    """Output that is held already, or on its way: to be acked when its turn comes."""
+
+    seq: int
+
+
+@attrs.define
+class Intake:
+    """What has been accepted over one connection: bytes up to `length`, messages up to before `next_seq`.
+
+    `next_seq` is None until a message says where its numbers stand.
+    """
+
+    length: int
+    next_seq: int | None = None
+
+    def judge(self, output: wire.Output) -> wire.Output | Repeat | wire.Nack:
+        """Accept `output`, placed where it belongs, or say why not."""
+        verdict = self._judge_numbered(output) if output.offset is None else self._judge_placed(output, output.offset)
+        if isinstance(verdict, wire.Output) and verdict.offset is not None:
+            self.length = verdict.offset + len(verdict.data)
+            self.next_seq = output.seq + 1
+        return verdict
+
+    def _judge_placed(self, output: wire.Output, offset: int) -> wire.Output | Repeat | wire.Nack:
+        if offset + len(output.data) <= self.length and not (offset == self.length and not output.data):
+            return Repeat(output.seq)
+        gap = offset - self.length
+        if gap > output.cut:
+            return wire.Nack(expected_seq=self.next_seq or 0, received_seq=output.seq)
+        # what was dropped on the machine may have come through before: only what is missing counts as cut
+        return attrs.evolve(output, cut=max(gap, 0))
+
+    def _judge_numbered(self, output: wire.Output) -> wire.Output | Repeat | wire.Nack:
+        if self.next_seq is not None and output.seq < self.next_seq:
+            return Repeat(output.seq)
+        if self.next_seq is not None and output.seq > self.next_seq:
+            return wire.Nack(expected_seq=self.next_seq, received_seq=output.seq)
+        return attrs.evolve(output, offset=self.length, cut=0)
+
+
+Accepted: TypeAlias = Union[
+    wire.Output, Repeat, wire.Start, wire.SyncRequest, wire.Complete, wire.Killed, wire.Log, wire.Failure
+]
+
+
+def merged(messages: Iterable[Accepted]) -> Iterator[Accepted]:
+    """The same messages, with stretches of adjoining output put together, under the last one's number.
+
+    One commit, and one ack, for what arrived while the one before was being written.
+    """
+    held: list[wire.Output] = []
+    size = 0
+    for message in messages:
+        if held and not (isinstance(message, wire.Output) and _adjoins(held[-1], message) and size < MAX_MERGED):
+            yield _joined(held)
+            held, size = [], 0
+        if isinstance(message, wire.Output):
+            held.append(message)
+            size += len(message.data)
+        else:
+            yield message
+    if held:
+        yield _joined(held)
+
+
+def _adjoins(first: wire.Output, second: wire.Output) -> bool:
+    return (
+        first.stream == second.stream
+        and not second.cut
+        and first.offset is not None
+        and second.offset == first.offset + len(first.data)
+    )
+
+
+def _joined(outputs: list[wire.Output]) -> wire.Output:
+    if len(outputs) == 1:
+        return outputs[0]
+    return attrs.evolve(outputs[0], seq=outputs[-1].seq, data=b"".join(output.data for output in outputs))

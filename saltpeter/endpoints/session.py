@@ -1,0 +1,206 @@
+"""One wrapper's connection, once it has been let in: what it says is made durable, in order, and then acked.
+
+A task reads, one makes durable what was read, and one writes. The reader does not wait for what is being
+made durable, so many messages are on their way at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+
+import attrs
+import trio
+from typing_extensions import assert_never
+
+from saltpeter.endpoints.channel import Channel
+from saltpeter.endpoints.intake import Accepted, Intake, Repeat, merged
+from saltpeter.engine.execution import Watch
+from saltpeter.logs import fields
+from sp_wrapper import wire
+
+SILENCE_S = 60.0  # four leases: whoever lives has said something, or connects anew
+DRAIN_S = 30.0  # for what an older connection of the same execution had accepted
+BACKLOG_MESSAGES = 64
+BACKLOG_BYTES = 4 * 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False)
+class Backlog:
+    """Messages on their way to the store, bounded by number and bytes. One task puts, one takes."""
+
+    _waiting: deque[Accepted] = attrs.field(factory=deque, init=False)
+    _bytes: int = attrs.field(default=0, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def put(self, message: Accepted) -> None:
+        """Add `message`, when there is room for it."""
+        while len(self._waiting) >= BACKLOG_MESSAGES or self._bytes >= BACKLOG_BYTES:
+            await self._changed.wait()
+        self._waiting.append(message)
+        self._bytes += _size(message)
+        self._wake()
+
+    async def take(self) -> list[Accepted]:
+        """Everything that waits, as soon as that is anything; empty once closed."""
+        while not self._waiting and not self._closed:
+            await self._changed.wait()
+        taken = list(self._waiting)
+        self._waiting.clear()
+        self._bytes = 0
+        self._wake()
+        return taken
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _size(message: Accepted) -> int:
+    return len(message.data) if isinstance(message, wire.Output) else 0
+
+
+@attrs.define(eq=False)
+class Session:
+    """One wrapper's connection, once it has shown its token. Also the engine's Link to that wrapper."""
+
+    _channel: Channel
+    _about: wire.About
+    _watch: Watch
+    _now: Callable[[], datetime]
+    _intake: Intake
+    _durable_seq: int | None  # the newest number whose output is durable, over all connections
+    _name: str = attrs.field(init=False)
+    _backlog: Backlog = attrs.field(factory=Backlog, init=False)
+    _finished: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._name = f"{self._about.job_instance}:{self._about.machine}"
+
+    @property
+    def durable_seq(self) -> int | None:
+        return self._durable_seq
+
+    def tell(self, message: wire.FromDaemon) -> None:
+        self._channel.tell(wire.encode(self._about, message, self._now()))
+
+    async def run(self, first: wire.Frame | None) -> None:
+        """Serve until the wrapper goes; what was accepted from it is made durable all the same.
+
+        Raises RemoteProtocolError.
+        """
+        broken = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._persist)
+                try:
+                    await self._read(first)
+                except wire.RemoteProtocolError as exc:
+                    broken = exc  # raised below: in here it would cancel what is being made durable
+                self._backlog.close()
+        finally:
+            self._finished.set()
+        if broken is not None:
+            raise broken
+
+    async def give_way(self) -> None:
+        """End, because the wrapper has connected anew; return when all that was accepted is durable."""
+        self._channel.drop()
+        with trio.move_on_after(DRAIN_S):
+            await self._finished.wait()
+
+    async def _read(self, first: wire.Frame | None) -> None:
+        with trio.move_on_after(SILENCE_S) as silence:
+            if first is not None:
+                await self._receive(first)
+            async for text in self._channel:
+                await self._receive(wire.decode_from_wrapper(text))
+                silence.deadline = trio.current_time() + SILENCE_S
+
+    async def _receive(self, frame: wire.Frame) -> None:
+        if frame.about != self._about:
+            raise wire.RemoteProtocolError("a message about another execution")
+        match frame.message:
+            case wire.Heartbeat() as heartbeat:  # the most frequent by far: nothing here awaits
+                self._watch.beat(heartbeat)
+                if log.isEnabledFor(logging.DEBUG):
+                    self._note("Heartbeat from %s at %s", frame.at.isoformat(), event="heartbeat", level=logging.DEBUG)
+            case wire.Output() as output:
+                await self._receive_output(output)
+            case wire.Connect():
+                raise wire.RemoteProtocolError("a second connect")
+            case message:
+                await self._backlog.put(message)
+
+    async def _receive_output(self, output: wire.Output) -> None:
+        verdict = self._intake.judge(output)
+        if isinstance(verdict, wire.Nack):
+            self.tell(verdict)
+        else:
+            await self._backlog.put(verdict)
+
+    async def _persist(self) -> None:
+        while messages := await self._backlog.take():
+            for message in merged(messages):
+                await self._act(message)
+
+    async def _act(self, message: Accepted) -> None:
+        match message:
+            case wire.Output():
+                await self._watch.output(message)
+                self._durable_seq = message.seq
+                self._ack("output", message.seq)
+            case Repeat():
+                self._ack("output", message.seq)
+            case wire.Start():
+                await self._start(message)
+            case wire.Complete():
+                await self._complete(message)
+            case wire.SyncRequest():
+                self._answer_sync()
+            case wire.Log():
+                await self._watch.log(message)
+            case wire.Killed():
+                left = len(message.receipt.survived)
+                self._note("Killed the processes of %s, %d left", left, event="killed", left=left)
+            case wire.Failure():
+                self._note("Error from %s: %s", message.error, event="complained", level=logging.WARNING)
+                await self._watch.log(wire.Log(text=message.error, level="error"))
+            case _:
+                assert_never(message)
+
+    async def _start(self, start: wire.Start) -> None:
+        self._note("Job started - %s (PID: %d)", start.pid, event="started", pid=start.pid)
+        await self._watch.started(start)
+        self._ack("start")
+
+    async def _complete(self, complete: wire.Complete) -> None:
+        code = complete.retcode
+        self._note("Received complete message from %s, retcode=%d", code, event="reported", code=code)
+        if complete.length is not None and complete.length != self._intake.length:
+            lengths = f"{self._intake.length} of {complete.length}"
+            self._note("Output of %s is incomplete: %s bytes", lengths, event="cut", level=logging.WARNING)
+        await self._watch.completed(complete)
+        self._ack("complete", complete.seq)
+        self._note("Job completed - %s (exit code: %d)", code, event="completed", code=code)
+
+    def _answer_sync(self) -> None:
+        # a 0.9.x wrapper reads -1 as "nobody wants your output", and throws it away
+        if self._durable_seq is not None:
+            self.tell(wire.SyncResponse(last_seq=self._durable_seq))
+
+    def _ack(self, ack_type: str, seq: int | None = None) -> None:
+        self.tell(wire.Ack(ack_type=ack_type, seq=seq))
+
+    def _note(self, text: str, *args: object, event: str, level: int = logging.INFO, **facts: object) -> None:
+        about = {"run": self._about.job_instance, "machine": self._about.machine}
+        log.log(level, f"WebSocket: {text}", self._name, *args, extra=fields(f"wrapper.{event}", **about, **facts))

@@ -1,0 +1,81 @@
+"""Where the endpoints listen: TCP, and a Unix socket whose file mode is the credential."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import trio
+
+from saltpeter.errors import SaltpeterError
+
+BACKLOG = 1024
+
+
+class AddressInUse(SaltpeterError):
+    """The place to listen at is taken, or cannot be had."""
+
+
+async def listen_tcp(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen at every address of `host`; port 0 takes a free one. Raises AddressInUse."""
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as exc:
+        raise AddressInUse(f"cannot listen at {host}:{port}: {exc.strerror or exc}") from exc
+
+
+@asynccontextmanager
+async def listen_unix(path: Path) -> AsyncIterator[trio.SocketListener]:
+    """Listen at `path`, for its owner only; the socket goes when the block ends.
+
+    A socket that a dead daemon left behind is replaced; that of a living one is not: AddressInUse.
+    """
+    with _held(path.with_name(path.name + ".lock"), path), _bound(path) as sock:
+        async with trio.SocketListener(trio.socket.from_stdlib_socket(sock)) as listener:
+            yield listener
+
+
+@contextmanager
+def _held(lock: Path, path: Path) -> Iterator[None]:
+    """Hold `lock`, which the kernel lets go of when its holder dies: nobody can be mistaken about who lives."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as exc:
+        raise AddressInUse(f"cannot listen at {path}: {lock}: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise AddressInUse(f"another saltpeter is listening at {path}") from exc
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _bound(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            _clear(path)
+            sock.bind(os.fspath(path))
+            path.chmod(0o600)  # before listen(): until then nobody can connect
+            sock.listen(BACKLOG)
+        except OSError as exc:
+            raise AddressInUse(f"cannot listen at {path}: {exc.strerror or exc}") from exc
+        try:
+            yield sock
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that was left behind, and nothing but a socket."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(f"{path} is not a socket")
+        path.unlink()

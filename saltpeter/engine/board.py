@@ -1,0 +1,39 @@
+"""The one place where state changes. `post` never awaits, so nobody ever sees half a change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import attrs
+import trio
+
+from saltpeter.domain.state import Event, ExecutionId, State, apply
+
+
+@attrs.define
+class Board:
+    """The state that people see, and a way to wait for it to move on.
+
+    The state's parts are mutable behind `post`, so a change costs what it changes; readers take what
+    they need before their next await, and skip to the newest state when they were slow.
+    """
+
+    state: State
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def post(self, event: Event) -> None:
+        apply(self.state, event)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def beat(self, execution: ExecutionId, at: datetime) -> None:
+        """A sign of life: no event, nobody is woken."""
+        run = self.state.runs.get(execution.run)
+        if run is not None and execution.machine in run.executions:
+            run.executions[execution.machine].last_heartbeat = at
+
+    async def newer_than(self, serial: int) -> State:
+        """The state, as soon as its serial is above `serial`."""
+        while self.state.serial <= serial:
+            await self._changed.wait()
+        return self.state

@@ -1,0 +1,38 @@
+"""What a person may ask of the engine, whichever way the request came."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+import attrs
+
+from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.state import ExecutionId
+
+
+@attrs.frozen
+class HandedOver:
+    """A kill on its way: the executions it concerns, and those among them whose wrapper was told at once."""
+
+    run: str
+    executions: tuple[ExecutionId, ...]
+    told: tuple[ExecutionId, ...]
+
+
+class Commands(Protocol):
+    """Raises CommandRefused with a stable code throughout: unknown_job, not_running, overlap...."""
+
+    async def run(self, job: str, by: str, machines: Collection[str] | None = None) -> str:
+        """Start `job` now; returns the run's id as soon as it is in the ledger. `machines` narrows its targets."""
+
+    async def kill(
+        self, job: str, by: str, machine: str | None = None, instance: str | None = None
+    ) -> Sequence[HandedOver]:
+        """End the job's runs (`instance`: that one only), on all machines or one."""
+
+    async def ended(self, handed: HandedOver) -> Sequence[tuple[ExecutionId, Outcome]]:
+        """Wait until every execution of `handed` has ended; their outcomes carry the receipts."""
+
+    def reload(self, by: str) -> None:
+        """Read conf.d again, now."""

@@ -1,0 +1,271 @@
+"""One machine's part of a run, from its launch to its end."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import attrs
+import trio
+
+from saltpeter.domain import outcome as outcomes
+from saltpeter.domain.job import Job
+from saltpeter.domain.outcome import LEASE_S, Outcome
+from saltpeter.domain.state import CameLate, Confirmed, Ended, ExecutionId, ExecutionState, OutputGrew, Started
+from saltpeter.engine.record import Recorder
+from saltpeter.logs import fields
+from saltpeter.store import Store
+from sp_wrapper import wire
+
+log = logging.getLogger(__name__)
+
+REDIAL_S = 30.0  # a wrapper without a daemon waits at most so long before it dials again
+FORCE_S = 2.0  # past the grace: for KILL to work, and the wrapper's word to arrive
+
+
+class Link(Protocol):
+    """A wrapper's live connection, as the engine sees it."""
+
+    def tell(self, message: wire.FromDaemon) -> None:
+        """Queue `message`; returns at once, and does nothing when the connection is gone."""
+
+
+class UnknownExecution(Exception):
+    """No run, machine and attempt of that name is known (JOB_NOT_FOUND)."""
+
+
+class BadToken(Exception):
+    """The token is not that run's (BAD_TOKEN)."""
+
+
+class Watch(Protocol):
+    """What the machines endpoint does with one execution. Found through `Roster.find`.
+
+    `connected` and `beat` never await. The others return once the fact is durable, so that the endpoint
+    may ack.
+    """
+
+    @property
+    def id(self) -> ExecutionId: ...
+
+    @property
+    def job_name(self) -> str: ...
+
+    def connected(self, link: Link, hello: wire.Connect) -> None:
+        """A (new) connection speaks for this execution; the one before, if any, is forgotten. Renews the lease,
+        counts as confirmation, and tells the link at once what is pending for it (a kill)."""
+
+    def disconnected(self, link: Link) -> None: ...
+
+    def beat(self, heartbeat: wire.Heartbeat) -> None: ...
+
+    async def started(self, start: wire.Start) -> None: ...
+
+    async def length(self) -> int:
+        """The durable length of the output."""
+
+    async def output(self, output: wire.Output) -> int:
+        """Make it durable; returns the durable length. `output.offset` must not lie past the durable length,
+        unless `cut` covers the gap; the endpoint checks that and nacks."""
+
+    async def log(self, log: wire.Log) -> None: ...
+
+    async def completed(self, complete: wire.Complete) -> None: ...
+
+
+class Roster(Protocol):
+    """All executions that a wrapper may speak for: watched, awaited, or ended."""
+
+    async def find(self, instance: str, machine: str, attempt: int, token: str) -> Watch:
+        """Raises UnknownExecution or BadToken. An empty token is only right where legacy wrappers are allowed."""
+
+
+@attrs.define(eq=False)
+class Execution:
+    """An execution as its watching task and its wrapper's connection both hold it.
+
+    The task waits in `follow`, inside `kill`; the connection calls the methods of `Watch`. The three scopes
+    stand in order of precedence: of those that fired, trio lets only the outermost report `cancelled_caught`.
+    """
+
+    id: ExecutionId
+    job: Job
+    token: str
+    record: Recorder
+    now: Callable[[], datetime]
+    forward: Callable[[Execution, wire.Kill], None]  # takes an order that no connection can carry
+    kill: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    settled: trio.Event = attrs.field(factory=trio.Event, init=False)  # phase 1 is over, one way or the other
+    ended: trio.Event = attrs.field(factory=trio.Event, init=False)  # its outcome is durable
+    outcome: Outcome | None = attrs.field(default=None, init=False)
+    launched: bool = attrs.field(default=False, init=False)
+    link: Link | None = attrs.field(default=None, init=False)
+    _timeout: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _lease: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _confirmed_at: datetime | None = attrs.field(default=None, init=False)
+    _report: Outcome | None = attrs.field(default=None, init=False)
+    _reported: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _opened: bool = attrs.field(default=False, init=False)
+    _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
+    _order: wire.Kill | None = attrs.field(default=None, init=False)
+
+    @property
+    def job_name(self) -> str:
+        return self.job.name
+
+    @property
+    def confirmed(self) -> bool:
+        """It has been seen to start."""
+        return self._confirmed_at is not None
+
+    # --- what the launch learns ------------------------------------------------------------------
+
+    def confirm(self) -> None:
+        """It has started on the machine: phase 2, and with it the timeout and the lease, begins."""
+        if not self.settled.is_set():
+            self._confirmed_at = self.now()
+            self._enter_phase_2(self.job.timeout_s, LEASE_S)
+
+    def resume(self, state: ExecutionState) -> None:
+        """Take up what an earlier daemon knew of it. The lease allows for a wrapper that waits to dial again."""
+        self.launched = state.launched_at is not None
+        self.outcome = state.outcome
+        if state.outcome is not None:
+            self.settled.set()
+            self.ended.set()
+        elif state.confirmed_at is not None:
+            spent_s = (self.now() - state.confirmed_at).total_seconds()
+            self._enter_phase_2(self.job.timeout_s - spent_s, REDIAL_S + LEASE_S)
+
+    def _enter_phase_2(self, timeout_s: float, lease_s: float) -> None:
+        self._timeout.deadline = trio.current_time() + timeout_s
+        if self.job.use_wrapper:
+            self.renew(lease_s)
+        self.settled.set()
+
+    def finish(self, report: Outcome) -> None:
+        """This is how it ended; the first word counts."""
+        if self._report is None:
+            self._report = report
+            self._reported.set()
+            self.settled.set()
+
+    def renew(self, lease_s: float = LEASE_S) -> None:
+        self._lease.deadline = trio.current_time() + lease_s
+
+    # --- what its task does ----------------------------------------------------------------------
+
+    async def follow(self) -> Outcome:
+        """Wait for the end, through both phases. Outside cancellation (a kill) passes through."""
+        await self.settled.wait()
+        if self._confirmed_at is not None:
+            await self.record.surely(Confirmed(execution=self.id, at=self._confirmed_at))
+        with self._timeout, self._lease:
+            return await self._reported_outcome()
+        if self._timeout.cancelled_caught:
+            return await self.put_down(outcomes.timed_out(self.job.timeout_s), reason="timeout")
+        return outcomes.LOST
+
+    async def put_down(self, otherwise: Outcome, reason: str) -> Outcome:
+        """Have the machine end it. Its own word is the outcome; `otherwise` stands if none comes in time."""
+        if not self.launched:
+            return otherwise
+        self._order = wire.Kill(signal=self.job.kill_signal, grace=self.job.kill_grace_s, reason=reason)
+        if self.link is not None:
+            self._tell(self.link, self._order)
+        else:
+            self.forward(self, self._order)
+        with trio.move_on_after(self.job.kill_grace_s + FORCE_S):
+            report = await self._reported_outcome()
+            return report if self.job.use_wrapper else otherwise  # Salt's answer knows a signal, not its reason
+        return otherwise
+
+    async def conclude(self, outcome: Outcome) -> None:
+        """Make `outcome` the end. What the machine says from now on is late."""
+        self.outcome = outcome
+        at = self.now()
+        if outcome.text:
+            await (await self._store()).note(self.id, outcome.text)
+        await self.record.surely(Ended(execution=self.id, outcome=outcome, at=at))
+        log.info(
+            "WebSocket: Updated state for %s[%s] with endtime=%s, retcode=%d",
+            *(self.job.name, self.id.machine, at.isoformat(), outcome.code),
+            extra=fields(
+                "execution.ended", run=self.id.run, machine=self.id.machine, code=outcome.code, end=outcome.end.value
+            ),
+        )
+        self.settled.set()
+        self.ended.set()
+
+    async def _reported_outcome(self) -> Outcome:
+        await self._reported.wait()
+        assert self._report is not None  # noqa: S101  set together with the event
+        return self._report
+
+    def _tell(self, link: Link, order: wire.Kill) -> None:
+        link.tell(order)
+        if order.reason == "user":
+            log.info("WebSocket: Sent kill signal to %s", self.id, extra=fields("kill.sent", run=self.id.run))
+
+    # --- what its wrapper says -------------------------------------------------------------------
+
+    def connected(self, link: Link, hello: wire.Connect) -> None:
+        self.link = link
+        self.confirm()
+        self.renew()
+        if self._order is not None:
+            self._tell(link, self._order)
+
+    def disconnected(self, link: Link) -> None:
+        if self.link is link:
+            self.link = None
+
+    def beat(self, heartbeat: wire.Heartbeat) -> None:
+        self.renew()
+        self.record.board.beat(self.id, self.now())
+
+    async def started(self, start: wire.Start) -> None:
+        self.renew()
+        at = start.started or self.now()
+        await self.record.surely(Started(execution=self.id, pid=start.pid, version=start.version, at=at))
+
+    async def length(self) -> int:
+        return await self.record.store.length(self.id)
+
+    async def output(self, output: wire.Output) -> int:
+        self.renew()
+        offset = output.offset if output.offset is not None else await self.length()
+        length = await (await self._store()).append(self.id, offset, output.data, output.cut)
+        at, fresh = self.now(), length - max(offset, self._copied)
+        self.record.board.post(OutputGrew(execution=self.id, length=length, at=at))
+        if fresh > 0:
+            self.record.copy.output(self.id, output.data[-fresh:], at)
+            self._copied = length
+        return length
+
+    async def log(self, log: wire.Log) -> None:
+        await (await self._store()).log(self.id, self.now(), log.level, log.text)
+
+    async def completed(self, complete: wire.Complete) -> None:
+        report = outcomes.reported(complete)
+        if self.outcome is None:
+            self.finish(report)
+            await self.ended.wait()
+        elif self._report is None:
+            self._report = report
+            await self.record.surely(CameLate(execution=self.id, outcome=report, at=self.now()))
+
+    async def _store(self) -> Store:
+        """The store, once it knows how much of this output to keep."""
+        if not self._opened:
+            await self.record.store.open_output(self.id, self.job.output_limit)
+            self._opened = True
+        return self.record.store
+
+
+def token_matches(expected: str, shown: str) -> bool:
+    """Compare in constant time; peers may send anything."""
+    return hmac.compare_digest(expected.encode(), shown.encode())

@@ -1,0 +1,238 @@
+"""From publishing a launch to every machine's word on it, however long the way to the machines takes."""
+
+from __future__ import annotations
+
+import abc
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from itertools import chain, repeat
+
+import attrs
+import trio
+
+from saltpeter.domain import outcome as outcomes
+from saltpeter.domain.outcome import End, Outcome
+from saltpeter.domain.patience import Patience
+from saltpeter.engine.execution import Execution
+from saltpeter.errors import LaunchError, LaunchUnknown
+from saltpeter.launch import Answer, AskStatus, Call, FindPlain, Launcher, StartPlain, StartWrapper
+from saltpeter.logs import fields
+from sp_wrapper import wire
+
+log = logging.getLogger(__name__)
+
+_REPUBLISH_S = (1.0, 2.0, 5.0, 10.0)  # between attempts to publish; the last repeats
+_LOST_ANSWERS = 3  # so often a plain command must be gone without an answer before it counts as lost
+
+
+async def hand_out(launcher: Launcher, ticket: str, call: Call, machines: Collection[str]) -> None:
+    """Publish until it is known to be out: always with the same ticket, so that no machine acts twice.
+
+    Raises LaunchError when it never can be.
+    """
+    for pause_s in chain(_REPUBLISH_S, repeat(_REPUBLISH_S[-1])):
+        try:
+            return await launcher.publish(ticket, call, machines)
+        except LaunchUnknown as unknown:
+            log.warning("Salt did not take job %s yet: %s", ticket, unknown, extra=fields("launch.unknown", jid=ticket))
+        await trio.sleep(pause_s)
+
+
+@attrs.define(eq=False)
+class Launch(abc.ABC):
+    """One call to start, for those executions of a run that begin together."""
+
+    launcher: Launcher
+    ticket: str
+    executions: Mapping[str, Execution]  # by machine
+    patience: Patience
+    call: Call
+
+    async def begin(self) -> None:
+        """Publish; return when every execution has had its word: its confirmation, or without a wrapper its end."""
+        await self._until_all_have_spoken(self._publish)
+
+    async def resume(self) -> None:
+        """The same for a launch that may have been published before: the machines are asked first."""
+        self.out()
+        await self._until_all_have_spoken(self._look_after_the_silent)
+
+    async def _until_all_have_spoken(self, lead: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, self.ticket, self.answered, name=f"answers to {self.ticket}")
+            nursery.start_soon(lead, nursery, name=f"launch {self.ticket}")
+            for execution in self.executions.values():
+                await self.word(execution).wait()
+            nursery.cancel_scope.cancel()
+        confirmed = sum(execution.confirmed for execution in self.executions.values())
+        log.info(
+            "Monitoring WebSocket results for %d confirmed target(s)...",
+            confirmed,
+            extra=fields("launch.confirmed", jid=self.ticket, machines=confirmed),
+        )
+
+    @abc.abstractmethod
+    def word(self, execution: Execution) -> trio.Event:
+        """What this launch waits for."""
+
+    @abc.abstractmethod
+    def out(self) -> None:
+        """It has been published."""
+
+    @abc.abstractmethod
+    async def answered(self, execution: Execution, answer: Answer) -> None:
+        """A machine's answer to the launch itself."""
+
+    @abc.abstractmethod
+    def question(self) -> Call:
+        """What to ask a machine that is silent."""
+
+    @abc.abstractmethod
+    async def told(self, execution: Execution, answer: Answer) -> None:
+        """A machine's answer to the question."""
+
+    def gone(self, machine: str) -> Outcome:
+        """The end of a machine that answers nothing any more."""
+        return outcomes.NO_RESPONSE
+
+    def silent(self) -> list[str]:
+        """The machines that still owe their word."""
+        return [machine for machine, execution in self.executions.items() if not self.word(execution).is_set()]
+
+    async def _publish(self, nursery: trio.Nursery) -> None:
+        try:
+            await hand_out(self.launcher, self.ticket, self.call, tuple(self.executions))
+        except LaunchError as error:
+            for execution in self.executions.values():
+                execution.finish(outcomes.launch_failed(outcomes.FAILED, str(error)))
+        else:
+            self.out()
+            await self._look_after_the_silent(nursery)
+
+    async def _listen(self, ticket: str, act: Callable[[Execution, Answer], Awaitable[None]]) -> None:
+        async with self.launcher.answers(ticket) as answers:
+            async for answer in answers:
+                if (execution := self.executions.get(answer.machine)) is not None:
+                    self.patience.heard(answer.machine, trio.current_time())
+                    await act(execution, answer)
+
+    async def _listen_a_while(self, ticket: str) -> None:
+        with trio.move_on_after(self.patience.within_s):
+            await self._listen(ticket, self.told)
+
+    async def _look_after_the_silent(self, nursery: trio.Nursery) -> None:
+        """Ask whoever is silent; one that answers nothing for long enough, while the way there is open, is gone."""
+        self.patience.asked(self.silent(), trio.current_time())
+        while True:
+            await trio.sleep(self.patience.look_every_s)
+            if not await self.launcher.reachable():
+                self.patience.excuse(trio.current_time())
+                continue
+            for machine in self.patience.gone(self.silent(), trio.current_time()):
+                self.executions[machine].finish(self.gone(machine))
+            if machines := self.patience.to_ask(self.silent(), trio.current_time()):
+                await self._ask(nursery, machines)
+
+    async def _ask(self, nursery: trio.Nursery, machines: Collection[str]) -> None:
+        ticket = self.launcher.ticket()
+        self.patience.asked(machines, trio.current_time())
+        nursery.start_soon(self._listen_a_while, ticket, name=f"answers to {ticket}")
+        try:
+            await self.launcher.publish(ticket, self.question(), machines)
+        except (LaunchUnknown, LaunchError) as unknown:
+            log.debug("Could not ask about job %s: %s", self.ticket, unknown)
+
+
+@attrs.define(eq=False)
+class WrapperLaunch(Launch):
+    """Salt's answer says whether the wrapper took the order; from then on the wrapper speaks for itself."""
+
+    call: StartWrapper
+
+    def word(self, execution: Execution) -> trio.Event:
+        return execution.settled
+
+    def out(self) -> None:
+        log.info(
+            "Waiting for Salt to confirm wrapper execution for job %s...",
+            self.ticket,
+            extra=fields("launch.published", jid=self.ticket, machines=len(self.executions)),
+        )
+
+    async def answered(self, execution: Execution, answer: Answer) -> None:
+        run, machine = execution.id.run, execution.id.machine
+        if answer.code == 0:
+            log.info(
+                "Salt confirmed wrapper started on %s",
+                machine,
+                extra=fields("execution.confirmed", run=run, machine=machine),
+            )
+            execution.confirm()
+            return
+        log.warning(
+            "Wrapper execution failed on %s (retcode=%d): %s",
+            *(machine, answer.code, answer.text),
+            extra=fields("execution.refused", run=run, machine=machine, code=answer.code),
+        )
+        execution.finish(outcomes.launch_failed(answer.code, answer.text))
+
+    def question(self) -> Call:
+        [execution, *_] = self.executions.values()
+        return AskStatus(path=self.call.path, run=execution.id.run, attempt=execution.id.attempt)
+
+    async def told(self, execution: Execution, answer: Answer) -> None:
+        """What became of the order there? A machine that never saw it is given it again, under the same ticket."""
+        if execution.settled.is_set():
+            return
+        match wrapper_state(answer):
+            case "running" | "finished":
+                execution.confirm()
+            case "refused":
+                execution.finish(outcomes.launch_failed(wire.REFUSED, answer.text))
+            case "lost":
+                execution.finish(outcomes.failed("The wrapper died before it could record an end"))
+            case "never seen":
+                await hand_out(self.launcher, self.ticket, self.call, [execution.id.machine])
+            case _:  # it lives, but has no wrapper that could say more; Salt's answer to the launch will come
+                log.debug("%s cannot say what became of %s: %s", answer.machine, execution.id, answer.text)
+
+
+@attrs.define(eq=False)
+class PlainLaunch(Launch):
+    """Without a wrapper Salt's one answer is the end; until then the machine is asked whether it still runs."""
+
+    call: StartPlain
+    _misses: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def word(self, execution: Execution) -> trio.Event:
+        return execution.ended
+
+    def out(self) -> None:
+        for execution in self.executions.values():
+            execution.confirm()
+
+    async def answered(self, execution: Execution, answer: Answer) -> None:
+        await execution.output(wire.Output(seq=0, offset=0, data=answer.text.encode()))
+        execution.finish(Outcome(end=End.EXITED, code=answer.code))
+
+    def gone(self, machine: str) -> Outcome:
+        return outcomes.LOST if self.patience.knows(machine) else outcomes.NO_RESPONSE
+
+    def question(self) -> Call:
+        return FindPlain(ticket=self.ticket)
+
+    async def told(self, execution: Execution, answer: Answer) -> None:
+        """Gone without an answer, several times: Salt lost it (it does, when its master restarts at the wrong time)."""
+        missing = 0 if answer.text else self._misses.get(answer.machine, 0) + 1
+        self._misses[answer.machine] = missing
+        if missing >= _LOST_ANSWERS:
+            execution.finish(outcomes.failed("The command is gone, and Salt has no answer from it"))
+
+
+def wrapper_state(answer: Answer) -> str:
+    """The `state` in an answer to AskStatus, "" when there is none."""
+    try:
+        return str(json.loads(answer.text)["state"]) if answer.code == 0 else ""
+    except (ValueError, TypeError, KeyError):
+        return ""

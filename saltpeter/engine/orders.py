@@ -1,0 +1,128 @@
+"""What a run sends out: launches, and kills that no connection can carry. What comes at once goes together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from itertools import groupby
+
+import attrs
+import trio
+
+from saltpeter.domain.job import Job
+from saltpeter.domain.order import wrapper_env
+from saltpeter.domain.patience import Patience
+from saltpeter.domain.state import Launched
+from saltpeter.engine.execution import Execution
+from saltpeter.engine.gather import Pile
+from saltpeter.engine.launching import Launch, PlainLaunch, WrapperLaunch, hand_out
+from saltpeter.engine.means import Means
+from saltpeter.errors import LaunchError
+from saltpeter.launch import Call, KillPlain, KillThroughWrapper, Launcher, StartPlain, StartWrapper
+from saltpeter.logs import fields
+from sp_wrapper import wire
+
+log = logging.getLogger(__name__)
+
+_SALT_AFTER_US_S = 30.0  # Salt's own limit on a plain command lies behind ours: it holds while we are down
+
+
+@attrs.define(eq=False)
+class Orders:
+    """The outgoing side of one run."""
+
+    run: str
+    job: Job
+    token: str
+    means: Means
+    _launches: Pile[Execution] = attrs.field(factory=Pile, init=False)
+    _kills: Pile[tuple[Execution, wire.Kill]] = attrs.field(factory=Pile, init=False)
+
+    def launch(self, execution: Execution) -> None:
+        """Start it on its machine; its phase 1 is followed here."""
+        self._launches.put(execution)
+
+    def forward(self, execution: Execution, order: wire.Kill) -> None:
+        """Take a kill to a machine whose wrapper is not connected."""
+        self._kills.put((execution, order))
+
+    async def serve(self) -> None:
+        """Send what is asked for, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve_launches, nursery, name=f"{self.run} launches")
+            nursery.start_soon(self._serve_kills, nursery, name=f"{self.run} kills")
+
+    async def take_up(self, ticket: str, executions: Sequence[Execution]) -> None:
+        """Follow the phase 1 of a launch that an earlier daemon made."""
+        await self._first_phase(ticket, executions).resume()
+
+    async def _serve_launches(self, nursery: trio.Nursery) -> None:
+        while True:
+            wanted = [execution for execution in await self._launches.take() if not execution.kill.cancel_called]
+            for execution in wanted:
+                execution.launched = True  # from here on a kill goes to the machine
+            for attempt, together in groupby(sorted(wanted, key=_attempt), _attempt):
+                nursery.start_soon(self._launch, attempt, list(together), name=f"{self.run} launch")
+
+    async def _launch(self, attempt: int, executions: Sequence[Execution]) -> None:
+        phase = self._first_phase(self._launcher.ticket(), executions)
+        await self.means.record.surely(
+            Launched(
+                run=self.run,
+                ticket=phase.ticket,
+                attempt=attempt,
+                machines=tuple(phase.executions),
+                at=self.means.now(),
+            )
+        )
+        await phase.begin()
+
+    def _first_phase(self, ticket: str, executions: Sequence[Execution]) -> Launch:
+        by_machine = {execution.id.machine: execution for execution in executions}
+        patience = Patience(self.means.settings().respond_within_s)
+        if self.job.use_wrapper:
+            order = self._wrapper_order(executions[0].id.attempt)
+            return WrapperLaunch(self._launcher, ticket, by_machine, patience, order)
+        return PlainLaunch(self._launcher, ticket, by_machine, patience, self._plain_order())
+
+    def _wrapper_order(self, attempt: int) -> StartWrapper:
+        env = wrapper_env(self.job, run=self.run, attempt=attempt, token=self.token, url=self.means.machines_url)
+        return StartWrapper(path=self.job.wrapper.path, env=env)
+
+    def _plain_order(self) -> StartPlain:
+        return StartPlain(
+            command=self.job.command,
+            run=self.run,
+            job=self.job.name,
+            user=self.job.user,
+            cwd=self.job.cwd,
+            env=self.job.env,
+            timeout_s=self.job.timeout_s + self.job.kill_grace_s + _SALT_AFTER_US_S,
+        )
+
+    @property
+    def _launcher(self) -> Launcher:
+        return self.means.launcher(self.job)
+
+    async def _serve_kills(self, nursery: trio.Nursery) -> None:
+        while True:
+            kills: dict[Call, list[str]] = {}
+            for execution, order in await self._kills.take():
+                kills.setdefault(self._kill(execution, order), []).append(execution.id.machine)
+            for call, machines in kills.items():
+                nursery.start_soon(self._send_kill, call, machines, name=f"{self.run} kill")
+
+    def _kill(self, execution: Execution, order: wire.Kill) -> Call:
+        if self.job.use_wrapper:
+            return KillThroughWrapper(path=self.job.wrapper.path, run=self.run, attempt=execution.id.attempt)
+        return KillPlain(run=self.run, signal=order.signal, grace_s=order.grace)
+
+    async def _send_kill(self, call: Call, machines: Collection[str]) -> None:
+        try:
+            await hand_out(self._launcher, self._launcher.ticket(), call, machines)
+        except LaunchError as error:
+            log.error("The kill of %s did not go out: %s", self.run, error, extra=fields("kill.failed", run=self.run))
+
+
+def _attempt(execution: Execution) -> int:
+    return execution.id.attempt

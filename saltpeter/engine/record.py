@@ -1,0 +1,63 @@
+"""Facts on their way: first durable, then visible, then copied for people."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Protocol
+
+import attrs
+import trio
+
+from saltpeter.domain.state import ExecutionId, LedgerEvent
+from saltpeter.engine.board import Board
+from saltpeter.errors import RunTaken, SlotTaken, StoreError
+from saltpeter.logs import fields
+from saltpeter.store import Store
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 2.0
+_COMMIT_S = 10.0
+
+
+class Copy(Protocol):
+    """Takes a copy of what was recorded, for people to read; returns at once, and its failing harms nothing."""
+
+    def post(self, event: LedgerEvent) -> None: ...
+
+    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
+        """`data` follows what was handed over before: nothing twice."""
+
+
+@attrs.frozen
+class Recorder:
+    """Writes facts to the ledger and then shows them on the board."""
+
+    store: Store
+    board: Board
+    copy: Copy
+
+    async def once(self, *events: LedgerEvent) -> None:
+        """Record `events`, all or none. Raises StoreError when the store cannot.
+
+        What has begun to be written is also shown, whoever is cancelled meanwhile.
+        """
+        with trio.move_on_after(_COMMIT_S, shield=True) as patience:
+            await self.store.commit(*events)
+        if patience.cancelled_caught:
+            raise StoreError(f"the store did not answer within {_COMMIT_S:g} seconds")
+        for event in events:
+            self.board.post(event)
+            self.copy.post(event)
+
+    async def surely(self, *events: LedgerEvent) -> None:
+        """Record `events` however long the store needs: what happened on a machine must not be forgotten."""
+        while True:
+            try:
+                return await self.once(*events)
+            except (SlotTaken, RunTaken):
+                raise
+            except StoreError as error:
+                log.error("The store cannot write, trying again: %s", error, extra=fields("store.failed"))
+                await trio.sleep(_RETRY_S)

@@ -1,0 +1,209 @@
+"""One run: its targets, a task for each machine, and its verdict."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from itertools import count
+from types import MappingProxyType
+
+import attrs
+import trio
+from exceptiongroup import BaseExceptionGroup, catch
+
+from saltpeter.domain import outcome as outcomes
+from saltpeter.domain.admission import splay, too_many_failures, worth_a_retry
+from saltpeter.domain.job import Job
+from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.state import ExecutionId, ExecutionState, Retrying, RunEnded, RunState, Targeted
+from saltpeter.domain.verdict import Verdict, verdict
+from saltpeter.engine.execution import Execution
+from saltpeter.engine.means import Means
+from saltpeter.engine.orders import Orders
+from saltpeter.engine.targets import choose
+from saltpeter.errors import LaunchError
+from saltpeter.logs import fields
+
+log = logging.getLogger(__name__)
+
+NOTHING: Mapping[str, list[str]] = MappingProxyType({})
+_TOO_MANY = "Not launched: too many machines had failed (max_failures)"
+
+
+def _tickets(executions: Iterable[ExecutionState]) -> dict[str, list[str]]:
+    """The machines of each launch that is still in phase 1."""
+    tickets: dict[str, list[str]] = {}
+    for execution in executions:
+        if execution.ticket and execution.ended_at is None and execution.confirmed_at is None:
+            tickets.setdefault(execution.ticket, []).append(execution.id.machine)
+    return tickets
+
+
+@attrs.define(eq=False)
+class Run:
+    """A living run. `kill` may be called at any time, by any task."""
+
+    id: str
+    job: Job
+    token: str
+    means: Means
+    only: frozenset[str] | None = None  # the targets, narrowed by who asked for the run
+    ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+    executions: dict[str, Execution] = attrs.field(factory=dict, init=False)  # the latest attempt on each machine
+    outcomes: dict[str, Outcome] = attrs.field(factory=dict, init=False)  # the last one of each machine
+    _targeting: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _orders: Orders = attrs.field(init=False)
+    _slots: trio.Semaphore = attrs.field(init=False)  # machines at a time
+
+    async def conduct(self) -> None:
+        """See it through to its verdict, which is durable on return."""
+        self._orders = Orders(self.id, self.job, self.token, self.means)
+        try:
+            machines = await self._target()
+        except LaunchError as error:
+            log.error("%s cannot be launched: %s", self.id, error, extra=fields("run.failed", run=self.id))
+            return await self._end(Verdict.FAILED, str(error))
+        await self._see_through(machines)
+        return
+
+    async def resume(self, state: RunState) -> None:
+        """Take up a run that an earlier daemon began, wherever it stood."""
+        if not state.executions:
+            return await self.conduct()
+        self._orders = Orders(self.id, self.job, self.token, self.means)
+        for known in state.executions.values():
+            if known.outcome is not None:
+                self.outcomes[known.id.machine] = known.outcome
+            self._begin(known.id).resume(known)
+        for asked in state.kills:  # told again, for nobody knows what came of it
+            self.kill(asked.machines or None)
+        await self._see_through(state.executions, _tickets(state.executions.values()))
+        return
+
+    def kill(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
+        """End it on `machines`, None for all. Returns the executions that this concerns."""
+        if machines is None:
+            self._targeting.cancel()
+        chosen = [self.executions[m] for m in (self.executions if machines is None else machines)]
+        concerned = tuple(execution for execution in chosen if execution.outcome is None)
+        for execution in concerned:
+            execution.kill.cancel()
+        return concerned
+
+    def lives_on(self, machine: str) -> bool:
+        return machine in self.executions and self.executions[machine].outcome is None
+
+    # --- the machines ----------------------------------------------------------------------------
+
+    async def _target(self) -> tuple[str, ...]:
+        """Decide on the machines, and write them down. None are left when a kill comes first. Raises LaunchError."""
+        machines: tuple[str, ...] = ()
+        with self._targeting:
+            machines = await choose(
+                self.job,
+                self.means.launcher(self.job),
+                respond_within_s=self.means.settings().respond_within_s,
+                chance=self.means.chance,
+            )
+        if self.only is not None:
+            machines = tuple(machine for machine in machines if machine in self.only)
+        await self.means.record.surely(Targeted(run=self.id, machines=machines, at=self.means.now()))
+        for machine in machines:
+            self._begin(ExecutionId(self.id, machine))
+        return machines
+
+    async def _see_through(self, machines: Collection[str], under_way: Mapping[str, list[str]] = NOTHING) -> None:
+        """Watch every machine to its end; `under_way` names, by ticket, those that an earlier daemon launched."""
+        at_once = self.job.batch_size.of(len(machines)) if self.job.batch_size else max(len(machines), 1)
+        self._slots = trio.Semaphore(at_once)
+        async with trio.open_nursery() as services:
+            services.start_soon(self._orders.serve, name=f"{self.id} orders")
+            for ticket, launched in under_way.items():
+                executions = [self.executions[machine] for machine in launched]
+                services.start_soon(self._orders.take_up, ticket, executions, name=f"{self.id} {ticket}")
+            async with trio.open_nursery() as nursery:
+                for machine in machines:
+                    nursery.start_soon(self._guarded, machine, name=f"{self.id}@{machine}")
+            services.cancel_scope.cancel()
+        killed = self._targeting.cancelled_caught
+        await self._end(Verdict.KILLED if killed else verdict(self.outcomes.values(), self.job.success))
+
+    async def _end(self, ending: Verdict, text: str = "") -> None:
+        await self.means.record.surely(RunEnded(run=self.id, verdict=ending, at=self.means.now(), text=text))
+        log.info(
+            "WebSocket: All targets completed for %s, exiting monitor loop",
+            self.job.name,
+            extra=fields("run.ended", run=self.id, verdict=ending.value),
+        )
+        self.ended.set()
+
+    # --- one machine -----------------------------------------------------------------------------
+
+    async def _guarded(self, machine: str) -> None:
+        """A bug about one machine ends its execution, and leaves the others watched."""
+        bugs: list[BaseExceptionGroup[Exception]] = []
+        with catch({Exception: bugs.append}):
+            await self._attempts(machine)
+        for bug in bugs:
+            log.error("A bug ended %s on %s", self.id, machine, exc_info=bug, extra=fields("execution.crashed"))
+            await self._conclude(self.executions[machine], outcomes.failed(f"saltpeter failed: {bug.exceptions[0]!r}"))
+
+    async def _attempts(self, machine: str) -> None:
+        """One attempt after the other, until one decides the matter."""
+        delay_s = splay(self.job.name, machine, self.job.splay_s)
+        if machine in self.means.record.board.state.config.maintenance.machines:
+            return await self._conclude(self.executions[machine], outcomes.MAINTENANCE)
+        for attempt in count(self.executions[machine].id.attempt):
+            outcome = await self._attempt(machine, delay_s)
+            if attempt > self.job.retry.limit or not worth_a_retry(outcome):
+                return
+            delay_s = self.job.retry.delay_s * self.job.retry.backoff ** (attempt - 1)
+            again = ExecutionId(self.id, machine, attempt + 1)
+            self._begin(again)
+            await self.means.record.surely(Retrying(execution=again, at=self.means.now()))
+
+    async def _attempt(self, machine: str, delay_s: float) -> Outcome:
+        execution = self.executions[machine]
+        if execution.outcome is not None:  # an earlier daemon saw its end
+            return execution.outcome
+        outcome = outcomes.KILLED
+        with execution.kill:
+            outcome = await self._launch_and_follow(execution, delay_s)
+        if execution.kill.cancelled_caught:
+            outcome = await execution.put_down(outcomes.KILLED, "user")
+        await self._conclude(execution, outcome)
+        return outcome
+
+    async def _launch_and_follow(self, execution: Execution, delay_s: float) -> Outcome:
+        if not execution.launched:
+            await trio.sleep(delay_s)
+        async with self._slots:
+            if execution.launched:
+                return await execution.follow()
+            if too_many_failures(self.outcomes.values(), self.job.max_failures, len(self.executions)):
+                return outcomes.failed(_TOO_MANY)
+            self._orders.launch(execution)
+            return await execution.follow()
+
+    def _begin(self, execution_id: ExecutionId) -> Execution:
+        execution = Execution(
+            id=execution_id,
+            job=self.job,
+            token=self.token,
+            record=self.means.record,
+            now=self.means.now,
+            forward=self._orders.forward,
+        )
+        self.executions[execution_id.machine] = execution
+        self.means.executions.add(execution)
+        return execution
+
+    async def _conclude(self, execution: Execution, outcome: Outcome) -> None:
+        self.outcomes[execution.id.machine] = outcome
+        await execution.conclude(outcome)
+        self.means.executions.retire(execution)
+        log.info(
+            "WebSocket: Target %s completed, removing from pending (retcode: %d)",
+            *(execution.id.machine, outcome.code),
+            extra=fields("target.completed", run=self.id, machine=execution.id.machine, code=outcome.code),
+        )

@@ -1,0 +1,206 @@
+"""All living runs: which slots become one, and what people ask of them."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+
+import attrs
+import trio
+
+from saltpeter.domain.admission import Pass, Queue, Replace, Start, admit
+from saltpeter.domain.job import Job, Overlap
+from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.state import ExecutionId, KillRequested, Reason, RunStarted, RunState, SlotPassed
+from saltpeter.engine.commands import HandedOver
+from saltpeter.engine.means import Means
+from saltpeter.engine.run import Run
+from saltpeter.errors import CommandRefused, RunTaken, SlotTaken, StoreError
+from saltpeter.logs import fields
+
+log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False)
+class Runs:
+    """Implements `Commands`. Each run is a task of `nursery`."""
+
+    means: Means
+    nursery: trio.Nursery
+    reread: Callable[[], None]  # reads conf.d again
+    _living: dict[str, list[Run]] = attrs.field(factory=dict, init=False)  # by job, oldest first
+    _waiting: dict[str, datetime] = attrs.field(factory=dict, init=False)  # a slot for when the job's runs have ended
+
+    # --- slots -----------------------------------------------------------------------------------
+
+    def due(self, job: Job, slot: datetime) -> None:
+        """A slot has come; returns at once."""
+        living = [run.id for run in self._living.get(job.name, ())]
+        maintenance = self.means.record.board.state.config.maintenance
+        match admit(job, living=living, queued=job.name in self._waiting, maintenance=maintenance):
+            case Start():
+                self._start(job, slot)
+            case Queue(text):
+                self._wait(job, slot, text)
+            case Replace(text):
+                self._wait(job, slot, text)
+                for run in self._living[job.name]:
+                    run.kill()
+            case Pass(reason, text):
+                self.pass_over(SlotPassed(job=job.name, slot=slot, reason=reason, text=text, at=self.means.now()))
+
+    def pass_over(self, passed: SlotPassed) -> None:
+        """Record a slot that does not run; returns at once."""
+        log.info(
+            "%s does not run at %s: %s",
+            *(passed.job, passed.slot, passed.text),
+            extra=fields("run.skipped", job=passed.job, reason=passed.reason.value),
+        )
+        self.nursery.start_soon(self.means.record.surely, passed, name=f"{passed.job} passed over")
+
+    def _wait(self, job: Job, slot: datetime, text: str) -> None:
+        at = self.means.now()
+        if (older := self._waiting.get(job.name)) is not None:
+            newer = f"the slot of {slot.isoformat()} took its place"
+            self.pass_over(SlotPassed(job=job.name, slot=older, reason=Reason.OVERLAP, text=newer, at=at))
+        self._waiting[job.name] = slot
+        self.pass_over(SlotPassed(job=job.name, slot=slot, reason=Reason.HELD, text=text, at=at))
+
+    def _start(self, job: Job, slot: datetime) -> None:
+        run = self._new(job, slot)
+        self.nursery.start_soon(self._run_slot, run, slot, name=run.id)
+
+    async def _run_slot(self, run: Run, slot: datetime) -> None:
+        try:
+            await self._enter(run, slot, "schedule")
+        except SlotTaken:
+            log.warning("%s ran already for %s", run.job.name, slot, extra=fields("run.taken", job=run.job.name))
+        except StoreError as error:
+            text = f"the store could not record the run: {error}"
+            at = self.means.now()
+            self.pass_over(SlotPassed(job=run.job.name, slot=slot, reason=Reason.HELD, text=text, at=at))
+        else:
+            await run.conduct()
+        self._over(run)
+
+    # --- runs ------------------------------------------------------------------------------------
+
+    def resume(self, state: RunState, job: Job) -> None:
+        """Take up a run that an earlier daemon began; returns at once."""
+        run = Run(id=state.id, job=job, token=state.token, means=self.means)
+        self._living.setdefault(job.name, []).append(run)
+        self.nursery.start_soon(self._resume, run, state, name=run.id)
+
+    async def _resume(self, run: Run, state: RunState) -> None:
+        await run.resume(state)
+        self._over(run)
+
+    def _new(self, job: Job, at: datetime, only: frozenset[str] | None = None) -> Run:
+        """A run that counts as living from now on; its id may still change until it is in the ledger."""
+        run_id = f"{job.name}_{int(at.timestamp())}"
+        run = Run(id=run_id, job=job, token=secrets.token_urlsafe(24), means=self.means, only=only)
+        self._living.setdefault(job.name, []).append(run)
+        return run
+
+    async def _enter(self, run: Run, slot: datetime | None, by: str) -> None:
+        """Put it into the ledger; nothing is launched before. Raises StoreError, SlotTaken for a slot that ran."""
+        while True:
+            started = RunStarted(run=run.id, job=run.job.name, slot=slot, by=by, token=run.token, at=self.means.now())
+            try:
+                await self.means.record.once(started)
+            except RunTaken:  # by a run by hand in the same second
+                job, _, second = run.id.rpartition("_")
+                run.id = f"{job}_{int(second) + 1}"
+            else:
+                log.info("Firing %s!", run.id, extra=fields("run.started", run=run.id, job=run.job.name, by=by))
+                return
+
+    def _over(self, run: Run) -> None:
+        """It lives no longer: a slot that waited for that may start."""
+        name = run.job.name
+        self._living[name].remove(run)
+        if self._living[name]:
+            return
+        del self._living[name]
+        if (slot := self._waiting.pop(name, None)) is None:
+            return
+        if (job := self.means.record.board.state.config.jobs.get(name)) is not None:
+            self.due(job, slot)
+        else:
+            gone = "the job was removed while the slot waited"
+            self.pass_over(SlotPassed(job=name, slot=slot, reason=Reason.HELD, text=gone, at=self.means.now()))
+
+    # --- what people ask -------------------------------------------------------------------------
+
+    async def run(self, job: str, by: str, machines: Collection[str] | None = None) -> str:
+        """Start `job` now. Raises CommandRefused: unknown_job, maintenance, overlap or store_failed."""
+        definition = self._defined(job)
+        if self.means.record.board.state.config.maintenance.everything:
+            raise CommandRefused("maintenance", "global maintenance is on: no new runs are started")
+        if (living := self._living.get(job)) and definition.overlap is not Overlap.ALLOW:
+            raise CommandRefused("overlap", f"{living[-1].id} is still running; kill it first")
+        run = self._new(definition, self.means.now(), None if machines is None else frozenset(machines))
+        await self.nursery.start(self._run_by_hand, run, by, name=run.id)
+        return run.id
+
+    async def _run_by_hand(
+        self, run: Run, by: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            await self._enter(run, None, by)
+        except StoreError as error:
+            self._over(run)
+            raise CommandRefused(
+                "store_failed", f"the run could not be recorded, so it was not started: {error}"
+            ) from error
+        task_status.started()
+        await run.conduct()
+        self._over(run)
+
+    async def kill(
+        self, job: str, by: str, machine: str | None = None, instance: str | None = None
+    ) -> Sequence[HandedOver]:
+        """End the job's runs. Raises CommandRefused: unknown_job or not_running."""
+        living = self._living.get(job, [])
+        if not living:
+            self._defined(job)
+        runs = [run for run in living if instance in (None, run.id) and (machine is None or run.lives_on(machine))]
+        if not runs:
+            where = "" if machine is None else f" on {machine}"
+            raise CommandRefused("not_running", f"{instance or job} is not running{where}")
+        log.info("WebSocket: Kill command received for job %s", job, extra=fields("kill.requested", job=job, by=by))
+        handed = [self._kill(run, machine) for run in runs]
+        machines = () if machine is None else (machine,)
+        for run in runs:
+            asked = KillRequested(run=run.id, machines=machines, by=by, at=self.means.now())
+            self.nursery.start_soon(self.means.record.surely, asked, name=f"{run.id} kill noted")
+        return handed
+
+    def _kill(self, run: Run, machine: str | None) -> HandedOver:
+        concerned = run.kill(None if machine is None else [machine])
+        told = tuple(execution.id for execution in concerned if execution.link is not None)
+        return HandedOver(run.id, tuple(execution.id for execution in concerned), told)
+
+    async def ended(self, handed: HandedOver) -> Sequence[tuple[ExecutionId, Outcome]]:
+        """Wait for the ends of all that a kill concerned."""
+        endings = []
+        for execution_id in handed.executions:
+            execution = self.means.executions.get(execution_id)
+            await execution.ended.wait()
+            assert execution.outcome is not None  # noqa: S101  set before the event
+            endings.append((execution_id, execution.outcome))
+        return endings
+
+    def reload(self, by: str) -> None:
+        log.info("Reload asked for by %s", by, extra=fields("config.reload", by=by))
+        self.reread()
+
+    def _defined(self, job: str) -> Job:
+        if (definition := self.means.record.board.state.config.jobs.get(job)) is not None:
+            return definition
+        near = difflib.get_close_matches(job, self.means.record.board.state.config.jobs, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise CommandRefused("unknown_job", f"there is no job {job!r}{hint}")

@@ -1,0 +1,181 @@
+"""The tables, how they came to be, and how a database file is opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from saltpeter.errors import StoreError
+
+BUSY_S = 5.0  # how long a locked database is waited for; only another program can lock it for so long
+
+# Older SQLite (3.34 in RHEL 9) has no strict tables; all else works there too.
+_STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+
+# Names that come from elsewhere (jobs, machines) are values; the keys between the tables are numbers.
+# Instants are whole microseconds since 1970, UTC.
+LEDGER: Sequence[str] = (
+    f"""
+    CREATE TABLE jobs (
+        key INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        last_slot_us INTEGER,  -- the newest slot that has an answer
+        last_run INTEGER REFERENCES runs ON DELETE SET NULL  -- the run that ended last
+    ) {_STRICT};
+
+    CREATE TABLE runs (
+        key INTEGER PRIMARY KEY,
+        run TEXT NOT NULL UNIQUE,
+        job INTEGER NOT NULL REFERENCES jobs,
+        slot_us INTEGER,  -- NULL: started by hand
+        started_by TEXT NOT NULL,
+        token TEXT NOT NULL,
+        started_us INTEGER NOT NULL,
+        ended_us INTEGER,
+        verdict TEXT,
+        text TEXT NOT NULL DEFAULT ''
+    ) {_STRICT};
+    CREATE UNIQUE INDEX runs_slot ON runs (job, slot_us) WHERE slot_us IS NOT NULL;
+    CREATE INDEX runs_of_job ON runs (job, started_us);
+    CREATE INDEX runs_by_start ON runs (started_us);
+    CREATE INDEX runs_open ON runs (key) WHERE ended_us IS NULL;
+
+    CREATE TABLE launches (
+        key INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        ticket TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        at_us INTEGER NOT NULL
+    ) {_STRICT};
+    CREATE INDEX launches_of_run ON launches (run);
+
+    CREATE TABLE executions (
+        key INTEGER PRIMARY KEY,  -- ascending in launch order
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        machine TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        launch INTEGER,  -- NULL: not launched yet
+        targeted_us INTEGER NOT NULL,
+        launched_us INTEGER,
+        confirmed_us INTEGER,
+        started_us INTEGER,
+        pid INTEGER,
+        wrapper_version TEXT NOT NULL DEFAULT '',
+        ended_us INTEGER,
+        outcome TEXT,  -- what the outcome is, and what the machine said later: JSON
+        late_us INTEGER,
+        late TEXT,
+        UNIQUE (run, machine, attempt)
+    ) {_STRICT};
+
+    CREATE TABLE kills (
+        key INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        machines TEXT NOT NULL,  -- a JSON array, empty for the whole run
+        killed_by TEXT NOT NULL,
+        at_us INTEGER NOT NULL
+    ) {_STRICT};
+    CREATE INDEX kills_of_run ON kills (run);
+
+    CREATE TABLE passed (  -- slots that did not run; a stretch of them with the same answer is one row
+        key INTEGER PRIMARY KEY,
+        job INTEGER NOT NULL REFERENCES jobs,
+        first_us INTEGER NOT NULL,
+        last_us INTEGER NOT NULL,
+        slots INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        text TEXT NOT NULL,
+        at_us INTEGER NOT NULL
+    ) {_STRICT};
+    CREATE INDEX passed_of_job ON passed (job, last_us);
+    """,
+)
+
+# One file for each day of runs, so that forgetting a day is removing a file.
+OUTPUT: Sequence[str] = (
+    f"""
+    CREATE TABLE streams (  -- one for each execution that has said anything
+        key INTEGER PRIMARY KEY,
+        run TEXT NOT NULL,
+        machine TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        length INTEGER NOT NULL DEFAULT 0,  -- bytes of the command's output that have been here
+        next_index INTEGER NOT NULL DEFAULT 0,
+        output_limit INTEGER,
+        tail_index INTEGER,  -- the first piece past the half that is kept from the beginning
+        tail_position INTEGER,
+        dropped INTEGER NOT NULL DEFAULT 0,  -- bytes left out from tail_position on
+        UNIQUE (run, machine, attempt)
+    ) {_STRICT};
+
+    CREATE TABLE pieces (
+        key INTEGER PRIMARY KEY,  -- stream and index in one number, so a stream's pieces lie side by side
+        position INTEGER NOT NULL,  -- of its first byte in the command's output
+        system INTEGER NOT NULL,
+        data BLOB NOT NULL
+    ) {_STRICT};
+
+    CREATE TABLE logs (
+        key INTEGER PRIMARY KEY,
+        stream INTEGER NOT NULL,
+        at_us INTEGER NOT NULL,
+        level TEXT NOT NULL,
+        text TEXT NOT NULL
+    ) {_STRICT};
+    CREATE INDEX logs_of_stream ON logs (stream);
+    """,
+)
+
+
+def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open `path` for writing, made or brought up to date as needed.
+
+    Raises StoreError for a file of a newer saltpeter, sqlite3.Error and OSError for one that cannot be used.
+    """
+    if not path.exists():
+        _create(path)
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, that is 16 MiB
+        connection.execute("PRAGMA journal_size_limit = 67108864")  # what a burst leaves behind is cut to 64 MiB
+        _migrate(connection, migrations, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_for_reading(path: Path) -> sqlite3.Connection:
+    """Open `path`, which exists, for reads that never wait for the writer. Raises sqlite3.Error."""
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+    )
+    # not mode=ro: whoever closes a file last tidies up its journal, and that may be a reader
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _create(path: Path) -> None:
+    """An empty file that only we may read (it will hold tokens and output), and that a power cut does not undo."""
+    path.touch(mode=0o600)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise StoreError(
+            f"{path} was written by a newer saltpeter (schema {version}, this one knows {len(migrations)})"
+        )
+    for number, script in enumerate(migrations[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,234 @@
+"""A text log for each job in `logdir`, for grep and tail: `<ISO time> <job_instance> <machine> <text>`.
+
+A copy for people. The ledger and the stored output are the truth, so nothing ever waits for these files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import attrs
+import trio
+from typing_extensions import assert_never
+
+from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.state import (
+    CameLate,
+    Confirmed,
+    Ended,
+    ExecutionId,
+    KillRequested,
+    Launched,
+    LedgerEvent,
+    Retrying,
+    RunEnded,
+    RunStarted,
+    SlotPassed,
+    Started,
+    Targeted,
+)
+from saltpeter.logs import escape, fields
+
+log = logging.getLogger(__name__)
+
+MAX_LINE = 8 * 1024  # bytes of output in one line; a longer one goes on in the next
+MAX_QUEUED = 16 * 1024 * 1024  # characters that wait for the disk; past it lines are left out
+FLUSH_S = 2.0
+_NOBODY = "-"  # stands for the machine where a whole run is meant
+
+
+@attrs.frozen
+class Entry:
+    """A line of `job`'s log."""
+
+    job: str
+    line: str
+
+
+@attrs.define
+class LineCutter:
+    """Makes lines of the chunks in which output arrives, however it was cut."""
+
+    _begun: dict[ExecutionId, bytes] = attrs.field(factory=dict, init=False)
+
+    def feed(self, execution: ExecutionId, data: bytes) -> list[bytes]:
+        *lines, begun = (self._begun.pop(execution, b"") + data).split(b"\n")
+        while len(begun) > MAX_LINE:
+            lines.append(begun[:MAX_LINE])
+            begun = begun[MAX_LINE:]
+        if begun:
+            self._begun[execution] = begun
+        return lines
+
+    def finish(self, execution: ExecutionId) -> list[bytes]:
+        """The last line, if it has no end."""
+        begun = self._begun.pop(execution, b"")
+        return [begun] if begun else []
+
+
+@attrs.define
+class TextLogs:
+    """`post` and `output` queue lines and return at once; `run` writes them.
+
+    A file that would grow past `max_bytes` is rotated, and `keep` old ones are kept.
+    """
+
+    logdir: Path
+    max_bytes: int = 10 * 1024 * 1024
+    keep: int = 5
+    _cutter: LineCutter = attrs.field(factory=LineCutter, init=False)
+    _queue: deque[Entry] = attrs.field(factory=deque, init=False)
+    _queued: int = attrs.field(default=0, init=False)  # characters
+    _left_out: int = attrs.field(default=0, init=False)  # lines, since the queue was full
+    _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _failing: bool = attrs.field(default=False, init=False)
+    _thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
+
+    def post(self, event: LedgerEvent) -> None:
+        if isinstance(event, (Ended, CameLate)):
+            self._add_output(event.execution, self._cutter.finish(event.execution), event.at)
+        for entry in describe(event):
+            self._add(entry)
+
+    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
+        """`data` follows what was handed over before: nothing twice."""
+        self._add_output(execution, self._cutter.feed(execution, data), at)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The service. When it is cancelled, what is queued is still written."""
+        task_status.started()
+        try:
+            while True:
+                await self._arrived.wait()
+                await self._flush()
+        finally:
+            await self._flush()
+
+    def _add_output(self, execution: ExecutionId, lines: Iterable[bytes], at: datetime) -> None:
+        for line in lines:
+            text = line.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+            self._add(_entry(at, execution.run, execution.machine, text))
+
+    def _add(self, entry: Entry) -> None:
+        if self._queued + len(entry.line) > MAX_QUEUED:
+            self._left_out += 1
+            return
+        self._queue.append(entry)
+        self._queued += len(entry.line)
+        self._arrived.set()
+
+    async def _flush(self) -> None:
+        entries, left_out = list(self._queue), self._left_out
+        self._queue.clear()
+        self._queued = self._left_out = 0
+        self._arrived = trio.Event()
+        if left_out:
+            log.warning("The text logs fell behind, %d lines are missing", left_out, extra=fields("textlog.overrun"))
+        if entries:
+            with trio.move_on_after(FLUSH_S, shield=True):  # they are no longer in the queue
+                await trio.to_thread.run_sync(self._write, entries, limiter=self._thread)
+
+    # --- in the thread ---------------------------------------------------------------------------
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        by_job: dict[str, list[str]] = {}
+        for entry in entries:
+            by_job.setdefault(entry.job, []).append(entry.line)
+        try:
+            for job, lines in by_job.items():
+                self._append(self.logdir / file_name(job), "".join(lines).encode())
+            self._failing = False
+        except OSError as exc:
+            if not self._failing:  # once, and not for each line until somebody makes room
+                log.error("Cannot write the text logs: %s", exc, extra=fields("textlog.failed", error=str(exc)))
+            self._failing = True
+
+    def _append(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        path.touch(mode=0o640)
+        if (size := path.stat().st_size) and size + len(data) > self.max_bytes:
+            _rotate(path, self.keep)
+            path.touch(mode=0o640)
+        with path.open("ab") as file:
+            file.write(data)
+
+
+def file_name(job: str) -> str:
+    """A name for the job's log that is safe whatever the job is called."""
+    name = quote(job, safe=" ")
+    if len(name) > 200:
+        name = f"{name[:160]}-{hashlib.sha256(job.encode()).hexdigest()[:32]}"
+    return f"{name}.log"
+
+
+def describe(event: LedgerEvent) -> list[Entry]:
+    """The lines that `event` is worth."""
+    match event:
+        case RunStarted() | SlotPassed() | KillRequested() | RunEnded():
+            return _describe_run(event)
+        case Retrying() | Started() | Ended() | CameLate():
+            texts = _describe_execution(event)
+            return [_entry(event.at, event.execution.run, event.execution.machine, text) for text in texts]
+        case Targeted() | Launched() | Confirmed():
+            return []
+        case _:
+            assert_never(event)
+
+
+def _describe_run(event: RunStarted | SlotPassed | KillRequested | RunEnded) -> list[Entry]:
+    at = event.at
+    match event:
+        case RunStarted():
+            return [_entry(at, event.run, _NOBODY, f"started by {event.by}")]
+        case SlotPassed():
+            instance = f"{event.job}_{event.slot.timestamp():.0f}"
+            return [_entry(at, instance, _NOBODY, f"did not run: {event.reason.value} {event.text}".rstrip())]
+        case KillRequested():
+            machines = event.machines or (_NOBODY,)
+            return [_entry(at, event.run, machine, f"kill requested by {event.by}") for machine in machines]
+        case RunEnded():
+            return [_entry(at, event.run, _NOBODY, f"ended: {event.verdict.value} {event.text}".rstrip())]
+        case _:
+            assert_never(event)
+
+
+def _describe_execution(event: Retrying | Started | Ended | CameLate) -> list[str]:
+    match event:
+        case Retrying():
+            return [f"trying again (attempt {event.execution.attempt})"]
+        case Started():
+            return [f"started (PID: {event.pid})"]
+        case Ended():
+            return _describe_end("ended", event.outcome)
+        case CameLate():
+            return _describe_end("reported late", event.outcome)
+        case _:
+            assert_never(event)
+
+
+def _describe_end(word: str, outcome: Outcome) -> list[str]:
+    return [*outcome.text.splitlines(), f"{word}: {outcome.end.value} (exit code: {outcome.code})"]
+
+
+def _entry(at: datetime, run: str, machine: str, text: str) -> Entry:
+    shown = "\t".join(map(escape, text.split("\t")))  # a tab in a table is no harm
+    job = run.rpartition("_")[0]
+    return Entry(job, f"{at.isoformat(timespec='milliseconds')} {escape(run)} {escape(machine)} {shown}\n")
+
+
+def _rotate(path: Path, keep: int) -> None:
+    """path -> path.1 -> path.2 and so on; the oldest of `keep` is overwritten. With 0 the file just begins anew."""
+    if keep == 0:
+        path.unlink()
+        return
+    for number in range(keep - 1, 0, -1):
+        old = path.with_name(f"{path.name}.{number}")
+        if old.exists():
+            old.replace(path.with_name(f"{path.name}.{number + 1}"))
+    path.replace(path.with_name(f"{path.name}.1"))

@@ -1,0 +1,116 @@
+"""A store without a disk, for virtual time: a thread that writes a file is invisible to the virtual clock.
+
+`tests/store/test_store_contract.py` keeps it true to the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+import attrs
+import trio
+
+from saltpeter.domain.job import Config, Settings
+from saltpeter.domain.state import Configured, ExecutionId, LedgerEvent, RunStarted, RunState, SlotPassed, State, apply
+from saltpeter.errors import RunTaken, SlotTaken, StoreError
+from saltpeter.store import Piece
+
+NO_CONFIG = Config(jobs={}, settings=Settings(statedir="", logdir=""))
+
+
+@attrs.define
+class MemoryStore:
+    """Implements `saltpeter.store.Store`. `broken` is the text of the error that every write meets."""
+
+    commit_s: float = 0.0
+    broken: str = ""
+    events: list[LedgerEvent] = attrs.field(factory=list)
+    output: dict[ExecutionId, list[Piece]] = attrs.field(factory=dict)
+    logs: dict[ExecutionId, list[str]] = attrs.field(factory=dict)
+    _lengths: dict[ExecutionId, int] = attrs.field(factory=dict, init=False)
+    _runs: set[str] = attrs.field(factory=set, init=False)
+    _slots: set[tuple[str, datetime | None]] = attrs.field(factory=set, init=False)
+
+    async def commit(self, *events: LedgerEvent) -> None:
+        await self._write()
+        for event in events:
+            if isinstance(event, RunStarted):
+                self._refuse_twins(event)
+        self.events.extend(events)
+
+    def _refuse_twins(self, event: RunStarted) -> None:
+        if event.slot is not None and (event.job, event.slot) in self._slots:
+            raise SlotTaken(f"{event.job} has a run for {event.slot}")
+        if event.run in self._runs:
+            raise RunTaken(f"there is a run {event.run}")
+        self._runs.add(event.run)
+        self._slots.add((event.job, event.slot))
+
+    async def open_output(self, execution: ExecutionId, limit: int) -> None:
+        await self._write()  # of what fits into a test, everything is kept
+
+    async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
+        await self._write()
+        gap = offset - await self.length(execution)
+        if gap > 0:
+            if gap != cut:
+                raise StoreError(f"{gap} bytes are missing before {offset}")
+            self._add_line(execution, f"[SALTPETER: {gap} bytes of output were cut here]")
+            self._lengths[execution] = offset
+        if fresh := data[max(0, -gap) :]:
+            self._add(execution, fresh, system=False)
+            self._lengths[execution] = offset + len(data)
+        return await self.length(execution)
+
+    async def note(self, execution: ExecutionId, text: str) -> None:
+        await self._write()
+        self._add_line(execution, text)
+
+    async def log(self, execution: ExecutionId, at: datetime, level: str, text: str) -> None:
+        await self._write()
+        self.logs.setdefault(execution, []).append(text)
+
+    async def length(self, execution: ExecutionId) -> int:
+        return self._lengths.get(execution, 0)
+
+    async def pieces(self, execution: ExecutionId, first: int, limit: int = 256) -> Sequence[Piece]:
+        return self.output.get(execution, [])[first : first + limit]
+
+    async def unfinished(self) -> Sequence[RunState]:
+        return list(self._replayed().runs.values())
+
+    async def last_runs(self) -> Sequence[RunState]:
+        return list(self._replayed().last.values())
+
+    async def last_slots(self) -> dict[str, datetime]:
+        slots: dict[str, datetime] = {}
+        for event in self.events:
+            if isinstance(event, (RunStarted, SlotPassed)) and event.slot is not None:
+                slots[event.job] = max(event.slot, slots.get(event.job, event.slot))
+        return slots
+
+    def text(self, execution: ExecutionId) -> str:
+        """The output as people see it."""
+        return b"".join(piece.data for piece in self.output.get(execution, [])).decode(errors="replace")
+
+    def _replayed(self) -> State:
+        state = State(NO_CONFIG)
+        apply(state, Configured(config=NO_CONFIG, at=datetime.fromtimestamp(0, timezone.utc)))
+        for event in self.events:
+            apply(state, event)
+        return state
+
+    def _add(self, execution: ExecutionId, data: bytes, *, system: bool) -> None:
+        pieces = self.output.setdefault(execution, [])
+        pieces.append(Piece(len(pieces), data, system))
+
+    def _add_line(self, execution: ExecutionId, text: str) -> None:
+        before = self.output.get(execution, [])
+        begun = b"\n" if before and not before[-1].data.endswith(b"\n") else b""
+        self._add(execution, begun + f"{text}\n".encode(), system=True)
+
+    async def _write(self) -> None:
+        await trio.sleep(self.commit_s)
+        if self.broken:
+            raise StoreError(self.broken)

@@ -1,0 +1,208 @@
+"""Salt's words for our calls, and ours for its answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import uuid
+from datetime import datetime, timezone
+from math import inf
+from typing import Any
+
+import jinja2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltpeter.launch import Answer, AskStatus, FindPlain, KillPlain, Ping, StartPlain, StartWrapper, calls
+
+# As a minion's template engine is; Salt's `quote` there is the shell's quoting.
+TEMPLATES = jinja2.Environment(autoescape=False)  # noqa: S701  it is shell text
+TEMPLATES.filters["quote"] = shlex.quote
+
+
+def plain(**changes: Any) -> StartPlain:
+    start: dict[str, Any] = {
+        "command": "true",
+        "run": "j_1",
+        "job": "j",
+        "user": None,
+        "cwd": None,
+        "env": {},
+        "timeout_s": inf,
+    }
+    return StartPlain(**(start | changes))
+
+
+def rendered(text: str, machine: str = "m1") -> str:
+    return TEMPLATES.from_string(text).render(opts={"id": machine})
+
+
+def run(command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", "-c", command], env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=20
+    )
+
+
+def test_a_ticket_is_a_job_id_as_salt_makes_them() -> None:
+    ticket = calls.new_ticket(datetime(2025, 11, 5, 12, 34, 56, 789, tzinfo=timezone.utc))
+    stamp, end = ticket.split("_")
+    assert stamp == "20251105123456000789"
+    assert len(bytes.fromhex(end)) == 6
+
+
+def test_pings_and_searches_are_functions_of_salt() -> None:
+    assert calls.order(Ping()) == calls.Order("test.ping", {})
+    assert calls.order(FindPlain(ticket="7")) == calls.Order("saltutil.find_job", {"jid": "7"})
+
+
+def test_a_wrapper_is_started_through_the_shell_with_its_environment() -> None:
+    order = calls.order(StartWrapper(path="/opt/w.py", env={"SP_JOB_NAME": "j"}))
+    assert (order.function, order.kwargs["python_shell"], order.kwargs["env"]) == (
+        "cmd.run_all",
+        True,
+        {"SP_JOB_NAME": "j"},
+    )
+    assert rendered(order.kwargs["cmd"]) == "SP_MACHINE_ID=m1 /opt/w.py"
+
+
+# what means something to a shell or to a template engine
+TRICKY = st.one_of(
+    st.sampled_from(["{{ 1 }}", "{% if %}", "{#", "a b", "'", '"', "$HOME", "`id`", "\\", "-n", "ü", "*", "#x", "~"]),
+    st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12),
+)
+
+
+@given(st.lists(TRICKY, min_size=2, max_size=4).map("".join), TRICKY)
+def test_every_name_reaches_the_wrapper_as_it_is(name: str, machine: str) -> None:
+    command = rendered(calls.order(AskStatus(path="/w", run=name, attempt=2)).kwargs["cmd"], machine)
+    assignment, *argv = shlex.split(command)
+    assert assignment == f"SP_MACHINE_ID={machine}"
+    assert argv == ["/w", "--attempt=2", f"--status={name}"]
+
+
+def test_the_shell_reads_the_words_as_meant() -> None:
+    command = rendered(calls.order(StartWrapper(path="/no such {{ path }}'", env={})).kwargs["cmd"], "it's {m}")
+    ended = run(command)
+    assert ended.returncode == 127
+    assert "/no such {{ path }}'" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["printf '%s' '{{ 1 }}'", 'echo "a  b" | tr a-z A-Z', "for i in 1 2; do echo $i\ndone"]
+)
+def test_a_plain_command_runs_as_written(command: str) -> None:
+    order = calls.order(plain(command=command))
+    assert run(rendered(order.kwargs["cmd"])).stdout == run(command).stdout
+
+
+def test_the_processes_of_a_plain_start_are_marked() -> None:
+    order = calls.order(plain(command="env", env={"A": "1", "SP_JOB_NAME": "not this"}))
+    seen = run(rendered(order.kwargs["cmd"], "m7"), **order.kwargs["env"]).stdout.splitlines()
+    assert {"A=1", "SP_JOB_NAME=j", "SP_JOB_INSTANCE=j_1", "SP_MACHINE_ID=m7"} <= set(seen)
+
+
+def test_a_plain_start_takes_its_user_directory_and_timeout_along() -> None:
+    options = calls.order(plain(user="u", cwd="/srv/{{x}}", timeout_s=7.5)).kwargs
+    assert (options["runas"], rendered(options["cwd"]), options["timeout"]) == ("u", "/srv/{{x}}", 7.5)
+    assert not {"runas", "cwd", "timeout"} & calls.order(plain()).kwargs.keys()
+
+
+# --- answers, as a minion of Salt 3008 returned them ---
+
+
+def ran(code: int, out: str, outer: int | None = None) -> dict[str, Any]:
+    value = {"pid": 1, "retcode": code, "stdout": out, "stderr": ""}
+    outer = code if outer is None else outer
+    return {"return": value, "retcode": outer, "success": outer == 0}
+
+
+@pytest.mark.parametrize(
+    ("returned", "code", "text"),
+    [
+        ({"return": True, "retcode": 0, "success": True}, 0, ""),
+        ({"return": {}, "retcode": 0, "success": True}, 0, ""),
+        (ran(0, "hi\n"), 0, "hi\n"),
+        (ran(4, "no"), 4, "no"),
+        (
+            ran(127, "/bin/bash: line 1: /x: No such file or directory"),
+            127,
+            "/bin/bash: line 1: /x: No such file or directory",
+        ),
+        (ran(-9, "a"), 137, "a"),
+        (ran(1, "sleep 30 : Timed out after 1.5 seconds", outer=0), 124, ""),
+        (ran(1, "x : Timed out after lunch"), 1, "x : Timed out after lunch"),
+        (ran(0, "VALUE_TRIMMED"), 0, calls.TRIMMED_TEXT),
+        ({"return": "VALUE_TRIMMED", "retcode": 0, "success": True}, 255, calls.TRIMMED_TEXT),
+        ({"return": "ERROR: User 'x' is not available", "retcode": 1}, 255, "ERROR: User 'x' is not available"),
+        ({"return": "'x.y' is not available.", "success": False}, 255, "'x.y' is not available."),
+        ({"return": None, "success": False}, 1, ""),
+    ],
+)
+def test_what_salt_returns_means(returned: dict[str, Any], code: int, text: str) -> None:
+    assert calls.answer("m1", returned) == Answer("m1", code, text)
+
+
+def test_a_job_that_was_found_has_a_text() -> None:
+    found = calls.answer("m1", {"return": {"pid": 7, "jid": "1", "fun": "cmd.run_all"}, "retcode": 0})
+    assert json.loads(found.text)["pid"] == 7
+
+
+# what msgpack can carry
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["return", "retcode", "success", "out"]), ANYTHING))
+def test_no_return_is_too_strange_to_be_an_answer(returned: dict[str, Any]) -> None:
+    answer = calls.answer("m1", returned)
+    assert (type(answer.code), type(answer.text)) == (int, str)
+
+
+# --- the script that ends a plain start ---
+
+RUN = f"kill-{uuid.uuid4().hex}"  # the script looks at every process of the host
+
+
+def kill(call: KillPlain, machine: str) -> subprocess.CompletedProcess[str]:
+    argv = [*calls.kill_command(call), f"SP_MACHINE_ID={machine}"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+
+
+def test_a_kill_ends_the_whole_tree_of_its_run_and_machine_and_nothing_else() -> None:
+    marks = [(RUN, "m1"), (RUN, "m2"), (f"{RUN}1", "m1"), (f"x{RUN}", "m1")]
+    started = [
+        subprocess.Popen(
+            ["/bin/sh", "-c", "setsid sleep 60 & sleep 60; exit 1"],
+            env={**os.environ, "SP_JOB_INSTANCE": run_id, "SP_MACHINE_ID": machine},
+            start_new_session=True,
+        )
+        for run_id, machine in marks
+    ]
+    try:
+        ended = kill(KillPlain(run=RUN, signal="SIGTERM", grace_s=5), "m1")
+        assert (ended.returncode, ended.stdout) == (0, "")
+        assert started[0].wait(5) == -15
+        assert [process.poll() for process in started[1:]] == [None, None, None]
+    finally:
+        for run_id, machine in marks:
+            kill(KillPlain(run=run_id, signal="KILL", grace_s=1), machine)
+        for process in started:
+            process.wait(5)
+
+
+def test_what_ignores_the_signal_is_killed_after_the_grace() -> None:
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"],
+        env={**os.environ, "SP_JOB_INSTANCE": RUN, "SP_MACHINE_ID": "m1"},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()
+        assert kill(KillPlain(run=RUN, signal="TERM", grace_s=0.2), "m1").returncode == 0
+    assert process.wait(5) == -9

@@ -1,0 +1,3 @@
+"""The program that runs one command on one machine and reports it to the saltpeter daemon."""
+
+__version__ = "1.0.0"

@@ -1,0 +1,129 @@
+"""What the wrapper is asked to do: its environment, read once. Loaded before the command starts, so kept light."""
+
+from __future__ import annotations
+
+import signal
+from collections import namedtuple
+from collections.abc import Mapping
+from math import inf
+
+MIB = 1024 * 1024
+
+LOG_LEVELS = ("off", "normal", "debug")
+
+FOR_COMMAND = ("SP_JOB_NAME", "SP_JOB_INSTANCE")  # all that a command sees of the wrapper's own variables
+
+
+class OrderError(Exception):
+    """The environment holds no order that can be carried out."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable} {problem}")
+
+
+# a namedtuple, because importing dataclasses or typing would delay the command by more than all of this module
+_Fields = namedtuple(
+    "_Fields",
+    "url token job instance machine attempt command cwd user timeout_s kill_signal grace_s allow_overlap lockfile"
+    " output_limit interval_s loglevel logdir report_for_s",
+)
+
+
+class Order(_Fields):
+    """One command to run and report. `timeout_s` is inf for none; empty strings mean "not given"."""
+
+    __slots__ = ()
+    url: str
+    token: str
+    job: str
+    instance: str
+    machine: str
+    attempt: int
+    command: str
+    cwd: str
+    user: str
+    timeout_s: float
+    kill_signal: int
+    grace_s: float
+    allow_overlap: bool
+    lockfile: str
+    output_limit: int
+    interval_s: float
+    loglevel: str
+    logdir: str
+    report_for_s: float
+
+
+def parse(environ: Mapping[str, str]) -> Order:
+    """Read the order from SP_* variables. Raises OrderError, which names the variable."""
+    return Order(
+        url=_url(environ),
+        token=environ.get("SP_TOKEN", ""),
+        job=_needed(environ, "SP_JOB_NAME"),
+        instance=environ.get("SP_JOB_INSTANCE") or _needed(environ, "SP_JOB_INSTANCE_NAME"),
+        machine=_needed(environ, "SP_MACHINE_ID"),
+        attempt=int(_number(environ, "SP_ATTEMPT", 1, least=1)),
+        command=_needed(environ, "SP_COMMAND"),
+        cwd=environ.get("SP_CWD", ""),
+        user=environ.get("SP_USER", ""),
+        timeout_s=_number(environ, "SP_TIMEOUT", 0) or inf,
+        kill_signal=_signal(environ),
+        grace_s=_number(environ, "SP_KILL_GRACE", 5),
+        allow_overlap=environ.get("SP_ALLOW_OVERLAP", "").lower() in ("1", "true", "yes"),
+        lockfile=environ.get("SP_LOCKFILE", ""),
+        output_limit=int(_number(environ, "SP_OUTPUT_LIMIT", 64 * MIB, least=1)),
+        interval_s=_number(environ, "SP_OUTPUT_INTERVAL_MS", 200) / 1000,
+        loglevel=_log_level(environ),
+        logdir=environ.get("SP_WRAPPER_LOGDIR", ""),
+        report_for_s=_number(environ, "SP_REPORT_FOR_S", 24 * 3600),
+    )
+
+
+def signal_number(name: str) -> int | None:
+    """The number of `TERM`, `SIGTERM` or `15`; None for what is no signal."""
+    if name.isdecimal():
+        return int(name) if 0 < int(name) < signal.NSIG else None
+    member = signal.Signals.__members__.get(name.upper()) or signal.Signals.__members__.get("SIG" + name.upper())
+    return None if member is None else int(member)
+
+
+def _needed(environ: Mapping[str, str], key: str) -> str:
+    value = environ.get(key, "")
+    if not value:
+        raise OrderError(key, "is not set")
+    return value
+
+
+def _url(environ: Mapping[str, str]) -> str:
+    url = _needed(environ, "SP_WEBSOCKET_URL")
+    if not url.startswith("ws://"):
+        raise OrderError("SP_WEBSOCKET_URL", f"must start with ws://, not {url[:40]!r}")
+    return url
+
+
+def _number(environ: Mapping[str, str], key: str, default: float, least: float = 0) -> float:
+    text = environ.get(key, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise OrderError(key, f"must be a number, not {text[:40]!r}") from None
+    if not least <= value < inf:  # also for NaN, which is not less than anything
+        raise OrderError(key, f"must be a finite number of at least {least:g}, not {text[:40]!r}")
+    return value
+
+
+def _signal(environ: Mapping[str, str]) -> int:
+    name = environ.get("SP_KILL_SIGNAL") or "TERM"
+    number = signal_number(name)
+    if number is None:
+        raise OrderError("SP_KILL_SIGNAL", f"must name a signal, not {name[:40]!r}")
+    return number
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    level = environ.get("SP_WRAPPER_LOGLEVEL") or "normal"
+    if level not in LOG_LEVELS:
+        raise OrderError("SP_WRAPPER_LOGLEVEL", f"must be one of {', '.join(LOG_LEVELS)}, not {level[:40]!r}")
+    return level

@@ -1,0 +1,105 @@
+"""The wrapper's answers to questions about runs on this machine, each one line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sp_wrapper import __version__, claim, state, tree
+from sp_wrapper.order import OrderError
+
+REPORT_FOR_S = 60.0
+KILL_EXTRA_S = 2.0  # what a kill may take beyond its grace
+LOOK_EVERY_S = 0.05
+
+EPILOG = "Without arguments the order is read from the environment (SP_*), as Salt's cmd.run passes it."
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Answers the exit code."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.version:
+        sys.stdout.write(f"sp_wrapper {__version__}\n")
+        return 0
+    try:
+        home = state.StateDir(state.state_path(environ, os.geteuid()))
+        answer, code = _answer(asked, home, environ)
+    except (state.StateError, OrderError, OSError) as exc:
+        answer, code = {"error": str(exc)}, 1
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sp_wrapper", description=__doc__, epilog=EPILOG)
+    parser.add_argument("--attempt", type=int, default=1, help="which attempt of the run (default 1)")
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("--version", action="store_true", help="say the version")
+    one.add_argument("--status", metavar="INSTANCE", help="how is the run? SP_MACHINE_ID says on which machine")
+    one.add_argument("--kill", metavar="INSTANCE", help="end the run, as a user would")
+    one.add_argument("--report", action="store_true", help="deliver what earlier wrappers could not")
+    return parser
+
+
+def _answer(asked: argparse.Namespace, home: state.StateDir, environ: Mapping[str, str]) -> tuple[dict[str, Any], int]:
+    if asked.report:
+        from sp_wrapper import leftovers  # noqa: PLC0415 - the network stack, which no other question needs
+
+        delivered, left = leftovers.deliver(home, float(environ.get("SP_REPORT_FOR_S") or REPORT_FOR_S))
+        return {"delivered": delivered, "left": left}, 0
+    machine = environ.get("SP_MACHINE_ID", "")
+    if not machine:
+        raise OrderError("SP_MACHINE_ID", "is not set")
+    own = claim.Claim(home, home.run_of(machine, asked.status or asked.kill, asked.attempt))
+    if asked.status:
+        return status(own), 0
+    return kill(own)
+
+
+def status(own: claim.Claim) -> dict[str, Any]:
+    """`state` is one of running, finished, refused, lost, never seen."""
+    if not own.exists():
+        return {"state": "never seen", "version": __version__}
+    processes = own.processes()
+    facts: dict[str, Any] = {"version": processes.version if processes else __version__}
+    if processes and processes.pid:
+        facts["pid"] = processes.pid
+    data = state.read(own.file("result"))
+    if data is None:
+        return {"state": "running" if own.is_worked_on() else "lost"} | facts
+    result = json.loads(data)
+    facts |= {"retcode": result["retcode"], "outcome": result["outcome"]}
+    if result.get("lost"):
+        return {"state": "lost"} | facts
+    return {"state": "refused" if result["outcome"] == "refused" else "finished"} | facts
+
+
+def kill(own: claim.Claim) -> tuple[dict[str, Any], int]:
+    """Ask the run's supervisor to end it, and wait for that. Code 0 when the run has ended."""
+    wanted = own.order() if own.exists() else None
+    if wanted is not None:
+        limit = time.monotonic() + wanted.grace_s + KILL_EXTRA_S
+        asked = False
+        while time.monotonic() < limit and status(own)["state"] == "running":
+            asked = asked or _ask(own.processes())
+            time.sleep(LOOK_EVERY_S)
+    found = status(own)
+    ended = found["state"] in ("finished", "refused")
+    return {"ended": ended} | found, 0 if ended else 1
+
+
+def _ask(processes: claim.Processes | None) -> bool:
+    """Signal the supervisor. False when it has not said yet who it is."""
+    if processes is None:
+        return False
+    supervisor = tree.look(processes.supervisor)
+    if supervisor is not None and supervisor.start == processes.supervisor_start:
+        os.kill(supervisor.pid, signal.SIGTERM)
+    return True
