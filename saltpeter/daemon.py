@@ -24,6 +24,7 @@ from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.endpoints.sockets import listen_tcp, listen_unix
 from saltpeter.engine.board import Board
 from saltpeter.engine.clock import now, watch_steps
+from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.means import Means
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.recovery import remember, take_up
@@ -32,7 +33,6 @@ from saltpeter.engine.roster import Executions
 from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
 from saltpeter.host import CONTROL_SOCKET
-from saltpeter.launch import Launcher
 from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
 from saltpeter.logs import fields

@@ -24,8 +24,8 @@ import attrs
 import trio
 import yaml
 
+from saltpeter.engine.launcher import Ping
 from saltpeter.errors import LaunchUnknown, SaltpeterError
-from saltpeter.launch import Ping
 from saltpeter.launch.salt import SaltLauncher
 
 _SOCKET_PATH_MAX = 107  # bytes, on Linux
@@ -132,7 +132,7 @@ class Lab:
         if name in self._running:
             raise LabError(f"{name} runs already")
         # after a kill, Salt takes a process that nobody has reaped yet for a running daemon
-        _pidfile(self.directory / name).unlink(missing_ok=True)
+        shutil.rmtree(_pidfile(self.directory / name).parent, ignore_errors=True)
         command = [_beside_python(program), *args]
         # not trio's open_process: the end of this pipe must be in this process's hands until it dies
         self._running[name] = subprocess.Popen(  # noqa: S603
@@ -262,7 +262,7 @@ def _write_configs(directory: Path, minions: Collection[str], publish_port: int,
 
 
 def _pidfile(home: Path) -> Path:
-    return home / "pid"
+    return home / "run" / "pid"
 
 
 def _write_config(path: Path, settings: Mapping[str, object]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import attrs
 
 from saltpeter.domain.state import ExecutionId, ExecutionState, RunState
-from saltpeter.store import Piece
+from saltpeter.engine.storage import Piece
 
 PIECES = 8  # read from the store at once
 CHUNK = 256 * 1024  # characters of one message

@@ -16,8 +16,8 @@ from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
 from saltpeter.domain.state import CameLate, Confirmed, Ended, ExecutionId, ExecutionState, OutputGrew, Started
 from saltpeter.engine.record import Recorder
+from saltpeter.engine.storage import Store
 from saltpeter.logs import fields
-from saltpeter.store import Store
 from sp_wrapper import wire
 
 log = logging.getLogger(__name__)

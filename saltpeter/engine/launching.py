@@ -15,8 +15,8 @@ from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.patience import Patience
 from saltpeter.engine.execution import Execution
+from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, Launcher, StartPlain, StartWrapper
 from saltpeter.errors import LaunchError, LaunchUnknown
-from saltpeter.launch import Answer, AskStatus, Call, FindPlain, Launcher, StartPlain, StartWrapper
 from saltpeter.logs import fields
 from sp_wrapper import wire
 

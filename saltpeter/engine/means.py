@@ -9,9 +9,9 @@ from datetime import datetime
 import attrs
 
 from saltpeter.domain.job import Job, Settings, TargetType
+from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.roster import Executions
-from saltpeter.launch import Launcher
 
 
 @attrs.frozen(kw_only=True)

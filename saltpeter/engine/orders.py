@@ -15,10 +15,10 @@ from saltpeter.domain.patience import Patience
 from saltpeter.domain.state import Launched
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.gather import Pile
+from saltpeter.engine.launcher import Call, KillPlain, KillThroughWrapper, Launcher, StartPlain, StartWrapper
 from saltpeter.engine.launching import Launch, PlainLaunch, WrapperLaunch, hand_out
 from saltpeter.engine.means import Means
 from saltpeter.errors import LaunchError
-from saltpeter.launch import Call, KillPlain, KillThroughWrapper, Launcher, StartPlain, StartWrapper
 from saltpeter.logs import fields
 from sp_wrapper import wire
 

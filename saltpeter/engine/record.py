@@ -11,9 +11,9 @@ import trio
 
 from saltpeter.domain.state import ExecutionId, LedgerEvent
 from saltpeter.engine.board import Board
+from saltpeter.engine.storage import Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
 from saltpeter.logs import fields
-from saltpeter.store import Store
 
 log = logging.getLogger(__name__)
 

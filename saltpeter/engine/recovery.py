@@ -9,8 +9,8 @@ from saltpeter.domain.schedule import Fields, Schedule
 from saltpeter.domain.state import Recalled, RunState
 from saltpeter.engine.board import Board
 from saltpeter.engine.runs import Runs
+from saltpeter.engine.storage import Store
 from saltpeter.logs import fields
-from saltpeter.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Collection
 import trio
 
 from saltpeter.domain.job import Job
+from saltpeter.engine.launcher import Launcher, Ping
 from saltpeter.engine.launching import hand_out
 from saltpeter.errors import LaunchUnknown
-from saltpeter.launch import Launcher, Ping
 from saltpeter.logs import fields
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 from typing_extensions import assert_never
 
-from saltpeter.launch import (
+from saltpeter.engine.launcher import (
     Answer,
     AskStatus,
     Call,

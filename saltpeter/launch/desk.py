@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from saltpeter.launch import Answer
+from saltpeter.engine.launcher import Answer
 
 
 @attrs.define

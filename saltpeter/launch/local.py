@@ -16,8 +16,7 @@ import trio
 from typing_extensions import assert_never
 
 from saltpeter.domain.job import Target, TargetType
-from saltpeter.errors import LaunchError
-from saltpeter.launch import (
+from saltpeter.engine.launcher import (
     Answer,
     AskStatus,
     Call,
@@ -27,9 +26,9 @@ from saltpeter.launch import (
     Ping,
     StartPlain,
     StartWrapper,
-    calls,
-    processes,
 )
+from saltpeter.errors import LaunchError
+from saltpeter.launch import calls, processes
 from saltpeter.launch.desk import Desk
 from sp_wrapper import codes
 
@@ -48,7 +47,7 @@ class _Ticket:
 
 
 class LocalLauncher:
-    """Implements `saltpeter.launch.Launcher`. `serve` is a service that must run as long as it is used.
+    """Implements `saltpeter.engine.launcher.Launcher`. `serve` is a service that must run as long as it is used.
 
     Below `statedir` each machine gets a directory of its own for its wrappers (SP_STATEDIR). What has been
     started is left running when `serve` is cancelled.

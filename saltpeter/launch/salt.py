@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from saltpeter.domain.job import Target, TargetType
+from saltpeter.engine.launcher import Answer, Call, Ping, StartPlain
 from saltpeter.errors import LaunchError, LaunchUnknown
-from saltpeter.launch import Answer, Call, Ping, StartPlain, calls, saltbus
+from saltpeter.launch import calls, saltbus
 from saltpeter.launch.desk import Desk, Inbox
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _FIRST_LOOK_S, _LAST_LOOK_S, _LAST_LOOK_WITHOUT_BUS_S = 1.0, 30.0, 2.0
 
 
 class SaltLauncher:
-    """Implements `saltpeter.launch.Launcher`. `serve` is a service that must run as long as it is used.
+    """Implements `saltpeter.engine.launcher.Launcher`. `serve` is a service that must run as long as it is used.
 
     A master that is down, up or restarting at any time is normal. A ticket is a job id of Salt's: a minion acts on
     it once, as long as it is not restarted; wrappers guard themselves against that, and a plain start is

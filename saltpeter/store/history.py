@@ -10,7 +10,7 @@ from typing import Any
 
 from saltpeter.domain.state import ExecutionId, ExecutionState, KillRequested, Launched, Reason, RunState
 from saltpeter.domain.verdict import Verdict
-from saltpeter.store import Passed
+from saltpeter.engine.storage import Passed
 from saltpeter.store.codec import from_us, load_outcome, to_us
 
 _RUNS = """

@@ -13,8 +13,8 @@ from datetime import datetime
 import attrs
 
 from saltpeter.domain.state import ExecutionId
+from saltpeter.engine.storage import LogLine, Piece
 from saltpeter.errors import StoreError
-from saltpeter.store import LogLine, Piece
 from saltpeter.store.codec import clean, from_us, to_us
 
 MAX_PIECE = 64 * 1024  # bytes

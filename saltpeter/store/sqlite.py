@@ -21,8 +21,9 @@ from saltpeter.domain.state import (
     RunStarted,
     RunState,
 )
+from saltpeter.engine.storage import LogLine, Passed, Piece
 from saltpeter.errors import StoreError
-from saltpeter.store import LogLine, Passed, Piece, history, ledger, output
+from saltpeter.store import history, ledger, output
 from saltpeter.store.readers import Readers
 from saltpeter.store.schema import LEDGER, OUTPUT, connect
 from saltpeter.store.writer import Work, Writer
@@ -70,7 +71,7 @@ def _occupy(statedir: Path) -> ExitStack:
 
 @attrs.define
 class SqliteStore:
-    """See `saltpeter.store` for what the methods promise. Output and ledger are written side by side, so that
+    """See `saltpeter.engine.storage` for what the methods promise. Output and ledger are written side by side, so that
     no launch waits for a flood of output."""
 
     statedir: Path

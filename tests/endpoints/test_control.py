@@ -31,8 +31,8 @@ from saltpeter.endpoints.control import MERGE_S, ControlEndpoint
 from saltpeter.endpoints.http import Front
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import HandedOver
+from saltpeter.engine.storage import Piece
 from saltpeter.errors import CommandRefused, StoreError
-from saltpeter.store import Piece
 from sp_wrapper import wire
 from tests.endpoints.rig import NOON, Peer, dial, exchange, now
 

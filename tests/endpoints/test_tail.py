@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from saltpeter.domain.state import ExecutionId
 from saltpeter.endpoints.tail import PIECES, Tail, utf16_length
-from saltpeter.store import Piece
+from saltpeter.engine.storage import Piece
 
 DB01 = ExecutionId("backup_7", "db01")
 

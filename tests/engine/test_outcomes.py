@@ -12,8 +12,8 @@ from saltpeter.domain.outcome import End
 from saltpeter.domain.state import CameLate, ExecutionId, KillRequested
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.execution import FORCE_S
+from saltpeter.engine.launcher import KillThroughWrapper
 from saltpeter.errors import CommandRefused
-from saltpeter.launch import KillThroughWrapper
 from tests.helpers.bottle import Script, bottle, fleet, job
 from tests.helpers.fake_launcher import MISSING, NOT_EXECUTABLE, Reply
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from saltpeter.domain.outcome import End
 from saltpeter.domain.state import ExecutionId, Launched
-from saltpeter.launch import AskStatus, Call, StartWrapper
+from saltpeter.engine.launcher import AskStatus, Call, StartWrapper
 from tests.helpers.bottle import Bottle, Script, bottle, fleet, job
 from tests.helpers.fake_launcher import Reply
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from saltpeter.domain.outcome import End
 from saltpeter.domain.state import ExecutionId
-from saltpeter.launch import KillPlain
+from saltpeter.engine.launcher import KillPlain
 from tests.helpers.bottle import bottle, fleet, job
 from tests.helpers.fake_launcher import Reply
 

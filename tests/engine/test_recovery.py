@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from saltpeter.domain.job import Job, Retry, Share
 from saltpeter.domain.state import Reason, RunStarted, SlotPassed
 from saltpeter.domain.verdict import Verdict
-from saltpeter.launch import AskStatus, Call
+from saltpeter.engine.launcher import AskStatus, Call
 from tests.helpers.bottle import NOON, Bottle, PlayedWrapper, Script, bottle, fleet, job
 from tests.helpers.fake_launcher import FakeLauncher, OnCall, Reply
 from tests.helpers.memory_store import MemoryStore

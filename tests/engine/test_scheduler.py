@@ -13,7 +13,7 @@ from saltpeter.domain.job import Config, Job
 from saltpeter.domain.state import Configured, RunStarted, SlotPassed, State
 from saltpeter.engine.board import Board
 from saltpeter.engine.scheduler import Scheduler
-from tests.helpers.bottle import NOON, SETTINGS, bottle, fleet, job
+from tests.helpers.bottle import NOON, SETTINGS, bottle, fleet, job, now
 
 
 async def test_a_day_of_many_jobs(autojump_clock: MockClock) -> None:

@@ -24,13 +24,13 @@ from saltpeter.domain.state import Configured, Ended, ExecutionId, LedgerEvent, 
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.board import Board
 from saltpeter.engine.execution import Execution
+from saltpeter.engine.launcher import Call, StartWrapper
 from saltpeter.engine.means import Means
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.recovery import take_up
 from saltpeter.engine.roster import Executions
 from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
-from saltpeter.launch import Call, StartWrapper
 from sp_wrapper import wire
 from tests.helpers.fake_launcher import FakeLauncher, FakeMachine, Reply
 from tests.helpers.memory_store import MemoryStore

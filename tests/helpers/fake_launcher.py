@@ -21,8 +21,8 @@ import attrs
 import trio
 
 from saltpeter.domain.job import Target, TargetType
+from saltpeter.engine.launcher import Answer, Call, FindPlain, KillPlain, Ping, StartPlain, StartWrapper
 from saltpeter.errors import LaunchError, LaunchUnknown
-from saltpeter.launch import Answer, Call, FindPlain, KillPlain, Ping, StartPlain, StartWrapper
 from saltpeter.launch.desk import Desk
 from sp_wrapper import codes
 
@@ -119,7 +119,7 @@ class FakeMachine:
 
 @attrs.define
 class FakeLauncher:
-    """Implements `saltpeter.launch.Launcher` without leaving the process.
+    """Implements `saltpeter.engine.launcher.Launcher` without leaving the process.
 
     While `master_up` is False nothing is published, answers that machines give are lost, and `match` and `publish`
     raise LaunchUnknown. With `publish_times_out` a publish goes out, and raises LaunchUnknown all the same. `refuse` is

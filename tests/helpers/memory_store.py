@@ -13,15 +13,15 @@ import trio
 
 from saltpeter.domain.job import Config, Settings
 from saltpeter.domain.state import Configured, ExecutionId, LedgerEvent, RunStarted, RunState, SlotPassed, State, apply
+from saltpeter.engine.storage import Piece
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
-from saltpeter.store import Piece
 
 NO_CONFIG = Config(jobs={}, settings=Settings(statedir="", logdir=""))
 
 
 @attrs.define
 class MemoryStore:
-    """Implements `saltpeter.store.Store`. `broken` is the text of the error that every write meets."""
+    """Implements `saltpeter.engine.storage.Store`. `broken` is the text of the error that every write meets."""
 
     commit_s: float = 0.0
     broken: str = ""

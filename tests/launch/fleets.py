@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from saltpeter.launch import Call, Launcher, StartPlain, StartWrapper
+from saltpeter.engine.launcher import Call, Launcher, StartPlain, StartWrapper
 from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
 from tests.helpers.fake_launcher import MISSING, NOT_EXECUTABLE, FakeLauncher, FakeMachine, Reply

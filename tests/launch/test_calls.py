@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltpeter.launch import Answer, AskStatus, FindPlain, KillPlain, Ping, StartPlain, StartWrapper, calls
+from saltpeter.engine.launcher import Answer, AskStatus, FindPlain, KillPlain, Ping, StartPlain, StartWrapper
+from saltpeter.launch import calls
 
 # As a minion's template engine is; Salt's `quote` there is the shell's quoting.
 TEMPLATES = jinja2.Environment(autoescape=False)  # noqa: S701  it is shell text

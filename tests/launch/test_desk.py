@@ -7,7 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltpeter.launch import Answer
+from saltpeter.engine.launcher import Answer
 from saltpeter.launch.desk import Desk
 
 

@@ -13,8 +13,8 @@ import pytest
 import trio
 
 from saltpeter.domain.job import Target, TargetType
+from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, KillPlain, KillThroughWrapper, Ping
 from saltpeter.errors import LaunchError
-from saltpeter.launch import Answer, AskStatus, Call, FindPlain, KillPlain, KillThroughWrapper, Ping
 from tests.launch.fleets import MACHINES, Fleet, fake_fleet, local_fleet, plain, salt_fleet, wrapper
 
 RUN = f"contract-{uuid.uuid4().hex}"  # a kill looks at every process of the host

@@ -14,8 +14,9 @@ import pytest
 import trio
 
 from saltpeter.domain.job import Target, TargetType
+from saltpeter.engine.launcher import Answer, Call, StartPlain, StartWrapper
 from saltpeter.errors import LaunchError
-from saltpeter.launch import Answer, Call, StartPlain, StartWrapper, local, processes
+from saltpeter.launch import local, processes
 from saltpeter.launch.local import LocalLauncher, named
 
 RUN = f"local-{uuid.uuid4().hex}"  # a kill looks at every process of the host

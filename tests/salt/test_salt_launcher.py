@@ -14,9 +14,10 @@ import trio
 import yaml
 
 from saltpeter.domain.job import Target, TargetType
+from saltpeter.engine.launcher import Answer, Call, FindPlain, Ping, StartPlain, StartWrapper
 from saltpeter.errors import LaunchError, LaunchUnknown
 from saltpeter.lab import Lab, free_ports
-from saltpeter.launch import Answer, Call, FindPlain, Ping, StartPlain, StartWrapper, calls
+from saltpeter.launch import calls
 from saltpeter.launch.salt import SaltLauncher
 from tests.helpers.salt_lab import LabHandle
 

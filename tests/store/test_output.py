@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saltpeter.domain.state import ExecutionId
-from saltpeter.store import LogLine, Piece, output
+from saltpeter.engine.storage import LogLine, Piece
+from saltpeter.store import output
 from saltpeter.store.schema import OUTPUT
 
 HERE = ExecutionId("backup_1762346049", "db01")

@@ -18,8 +18,9 @@ import trio.lowlevel
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.state import Ended, ExecutionId, Reason, RunEnded, RunStarted, SlotPassed, Targeted
 from saltpeter.domain.verdict import Verdict
+from saltpeter.engine.storage import History, Piece, Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
-from saltpeter.store import History, Piece, Store, writer
+from saltpeter.store import writer
 from saltpeter.store.output import OutputGap
 from saltpeter.store.schema import LEDGER
 from saltpeter.store.sqlite import open_store

@@ -22,8 +22,8 @@ from saltpeter.domain.state import (
     Targeted,
 )
 from saltpeter.domain.verdict import Verdict
+from saltpeter.engine.storage import Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
-from saltpeter.store import Store
 from saltpeter.store.sqlite import open_store
 from tests.helpers.bottle import NOON
 from tests.helpers.memory_store import MemoryStore

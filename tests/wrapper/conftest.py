@@ -31,6 +31,11 @@ def alive(pid: int) -> bool:
     return found is not None and found.state not in tree.DEAD
 
 
+def until(file: Path) -> str:
+    """Shell: wait until the test makes `file`."""
+    return f"until [ -e {file} ]; do sleep 0.05; done"
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 

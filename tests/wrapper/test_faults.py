@@ -162,9 +162,9 @@ def reporters(machine: Machine, run: str) -> list[int]:
     return [proc.pid for proc in everything if proc.parent == supervisor.pid and proc.session == supervisor.session]
 
 
-def kill_everything(machine: Machine, run: str) -> None:
+def kill_everything(machine: Machine, run: str, *, command: bool = True) -> None:
     processes = machine.processes(run)
-    doomed = [processes.supervisor, *reporters(machine, run), processes.pid]
+    doomed = [processes.supervisor, *reporters(machine, run), *([processes.pid] if command else [])]
     os.kill(processes.supervisor, signal.SIGSTOP)  # it must not start another reporter
     for pid in reversed(doomed):
         os.kill(pid, signal.SIGKILL)

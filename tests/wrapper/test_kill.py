@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from sp_wrapper import wire
-from tests.wrapper.conftest import Machine, alive, eventually
+from tests.wrapper.conftest import Machine, alive, eventually, until
 from tests.wrapper.daemon import Daemon
 
 STUBBORN = "trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"
@@ -100,7 +100,7 @@ async def test_a_timeout_kills_the_tree_with_the_network_cut(machine: Machine, d
 
 async def test_time_that_the_command_is_paused_does_not_count(machine: Machine, daemon: Daemon, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    await machine.start("job_1", f"echo ready; until [ -e {go} ]; do sleep 0.05; done; echo done", SP_TIMEOUT="2")
+    await machine.start("job_1", f"echo ready; {until(go)}; echo done", SP_TIMEOUT="2")
     await daemon.said("job_1", b"ready\n")
     await daemon.send("job_1", wire.Signal(signal="STOP"))
     await trio.sleep(2.2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wrapper.conftest import Machine, alive, eventually
+from tests.wrapper.conftest import Machine, alive, eventually, until
 from tests.wrapper.daemon import Daemon
 from tests.wrapper.test_faults import kill_everything
 
@@ -28,7 +28,7 @@ async def test_the_status_of_a_run(machine: Machine, daemon: Daemon, tmp_path: P
     assert await status(machine, "job_1") == {"state": "never seen", "version": "1.0.0"}
 
     go = tmp_path / "go"
-    await machine.start("job_1", f"echo ready; until [ -e {go} ]; do sleep 0.05; done; exit 4")
+    await machine.start("job_1", f"echo ready; {until(go)}; exit 4")
     await daemon.said("job_1", b"ready\n")
     pid = machine.processes("job_1").pid
     assert await status(machine, "job_1") == {"state": "running", "version": "1.0.0", "pid": pid}
@@ -45,6 +45,18 @@ async def test_a_run_that_died_with_its_wrapper_is_lost(machine: Machine, daemon
     await daemon.said("job_1", b"ready\n")
     kill_everything(machine, "job_1")
     assert (await status(machine, "job_1"))["state"] == "lost"
+    assert (await machine.ask("--kill", "job_1"))[0] == 0
+
+
+async def test_a_command_that_lost_its_wrapper_can_be_killed(machine: Machine, daemon: Daemon) -> None:
+    await machine.start("job_1", "echo ready; sleep 61 | sleep 61")
+    await daemon.said("job_1", b"ready\n")
+    kill_everything(machine, "job_1", command=False)
+    pid = machine.processes("job_1").pid
+    assert alive(pid)
+    code, said = await machine.ask("--kill", "job_1")
+    assert (code, json.loads(said)["ended"]) == (0, True)
+    assert not alive(pid)
 
 
 async def test_a_kill_without_the_network(machine: Machine, daemon: Daemon) -> None:

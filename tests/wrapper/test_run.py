@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from sp_wrapper import tree, wire
-from tests.wrapper.conftest import Machine, alive, eventually, names
+from tests.wrapper.conftest import Machine, alive, eventually, names, until
 from tests.wrapper.daemon import Daemon
 
 EVERY_BYTE = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 40 + 'é€😀\\r\\n\\x1b[31m'.encode() * 20000)"
@@ -77,10 +77,12 @@ async def test_output_is_byte_exact(machine: Machine, daemon: Daemon, program: s
     assert max(len(output.data) for output in daemon.of("job_1", wire.Output)) <= wire.MAX_CHUNK
 
 
-async def test_no_character_is_torn_between_two_messages(machine: Machine, daemon: Daemon) -> None:
+async def test_no_character_is_torn_between_two_messages(machine: Machine, daemon: Daemon, tmp_path: Path) -> None:
     """Each message of text is UTF-8 by itself, so a viewer can show it as it comes."""
-    euro = r"\342\202"
-    await machine.start("job_1", rf"printf 'a{euro}'; sleep 0.4; printf '\254b'; sleep 0.2; printf 'end{euro}'")
+    go, euro = tmp_path / "go", r"\342\202"
+    await machine.start("job_1", rf"printf 'a{euro}'; {until(go)}; printf '\254b'; sleep 0.2; printf 'end{euro}'")
+    await daemon.said("job_1", b"a")
+    go.touch()
     await daemon.end_of("job_1")
     pieces = [output.data for output in daemon.of("job_1", wire.Output)]
     assert b"".join(pieces) == b"a\xe2\x82\xacbend\xe2\x82"
@@ -147,14 +149,16 @@ async def test_the_command_runs_as_its_user(machine: Machine, daemon: Daemon) ->
     assert daemon.output["job_1"].decode() == f"{expected.stdout.decode()}{home} nobody nobody\n{where}\n"
 
 
-async def test_a_jobs_lock_keeps_a_second_run_out(machine: Machine, daemon: Daemon) -> None:
-    assert (await machine.start("job_1", "sleep 0.5"))[0] == 0
+async def test_a_jobs_lock_keeps_a_second_run_out(machine: Machine, daemon: Daemon, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    assert (await machine.start("job_1", until(go)))[0] == 0
     code, said = await machine.start("job_2", "echo no")
     assert code == 254
     assert said == "sp_wrapper 1.0.0 refused: job is running on this machine: job_1 holds its lock\n"
     assert json.loads((await machine.ask("--status", "job_2"))[1])["state"] == "refused"
     assert (await machine.start("job_3", "echo allowed", SP_ALLOW_OVERLAP="1"))[0] == 0
     await daemon.end_of("job_3")
+    go.touch()
     await daemon.end_of("job_1")
     assert (await machine.start("job_4", "echo free"))[0] == 0
     await daemon.end_of("job_4")

@@ -16,6 +16,7 @@ from sp_wrapper.order import OrderError
 
 REPORT_FOR_S = 60.0
 KILL_EXTRA_S = 2.0  # what a kill may take beyond its grace
+GRACE_S = 5.0  # of a run whose order is gone
 LOOK_EVERY_S = 0.05
 
 EPILOG = "Without arguments the order is read from the environment (SP_*), as Salt's cmd.run passes it."
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         home = state.StateDir(state.state_path(environ, os.geteuid()))
         answer, code = _answer(asked, home, environ)
-    except (state.StateError, OrderError, OSError) as exc:
+    except (state.StateError, OrderError, OSError, ValueError) as exc:
         answer, code = {"error": str(exc)}, 1
     sys.stdout.write(json.dumps(answer) + "\n")
     return code
@@ -82,17 +83,36 @@ def status(own: claim.Claim) -> dict[str, Any]:
 
 
 def kill(own: claim.Claim) -> tuple[dict[str, Any], int]:
-    """Ask the run's supervisor to end it, and wait for that. Code 0 when the run has ended."""
+    """End the run and wait for that. Code 0 when it has ended."""
     wanted = own.order() if own.exists() else None
-    if wanted is not None:
-        limit = time.monotonic() + wanted.grace_s + KILL_EXTRA_S
-        asked = False
-        while time.monotonic() < limit and status(own)["state"] == "running":
-            asked = asked or _ask(own.processes())
-            time.sleep(LOOK_EVERY_S)
+    grace_s = wanted.grace_s if wanted is not None else GRACE_S
+    _ask_supervisor(own, grace_s)
     found = status(own)
     ended = found["state"] in ("finished", "refused")
+    processes = own.processes()
+    if found["state"] == "lost" and processes is not None and processes.pid:
+        ended = _end_session(processes, grace_s)
     return {"ended": ended} | found, 0 if ended else 1
+
+
+def _ask_supervisor(own: claim.Claim, grace_s: float) -> None:
+    """Let the supervisor end the run, as long as there is one."""
+    limit, asked = time.monotonic() + grace_s + KILL_EXTRA_S, False
+    while time.monotonic() < limit and status(own)["state"] == "running":
+        asked = asked or _ask(own.processes())
+        time.sleep(LOOK_EVERY_S)
+
+
+def _end_session(processes: claim.Processes, grace_s: float) -> bool:
+    """End what is left of a command whose supervisor is gone: its session, all that can still be told to be its."""
+
+    def members() -> list[tree.Proc]:
+        return tree.of_session(processes.pid, processes.pid_start, tree.everything())
+
+    ending = tree.TreeKill(members, tree.send, signal.SIGTERM, time.monotonic() + grace_s)
+    while not ending.step(time.monotonic()):
+        time.sleep(LOOK_EVERY_S)
+    return not members()
 
 
 def _ask(processes: claim.Processes | None) -> bool:

@@ -1,0 +1,116 @@
+"""What survives, as the engine sees it; `saltpeter.store` keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import attrs
+
+from saltpeter.domain.state import (
+    ExecutionId,
+    ExecutionState,
+    Launched,
+    LedgerEvent,
+    Reason,
+    RunState,
+)
+
+
+@attrs.frozen
+class Piece:
+    """A stretch of an execution's output as people see it.
+
+    `index` numbers the pieces of one execution from 0. `system` is True for what saltpeter added.
+    """
+
+    index: int
+    data: bytes
+    system: bool = False
+
+
+@attrs.frozen
+class Passed:
+    """A stretch of `slots` slots of a job that did not run, all for one reason; `at` is when that was decided."""
+
+    job: str
+    first: datetime
+    last: datetime
+    slots: int
+    reason: Reason
+    text: str
+    at: datetime
+
+
+@attrs.frozen
+class LogLine:
+    """An event of the wrapper itself."""
+
+    at: datetime
+    level: str
+    text: str
+
+
+class Store(Protocol):
+    """Every method that writes returns when its fact would survive the daemon's death."""
+
+    async def commit(self, *events: LedgerEvent) -> None:
+        """Write all of `events` or none. Raises SlotTaken for a second run of a (job, slot),
+        RunTaken for a run id that exists already, StoreError when it cannot write."""
+
+    async def open_output(self, execution: ExecutionId, limit: int) -> None:
+        """Keep only the first and the last half of `limit` bytes of the output, the cut marked. To be called
+        before any output, note or log; repeated, it has no effect."""
+
+    async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
+        """Add `data`, the command's bytes from `offset` on; what is there already is left out.
+
+        Returns the durable length. A gap before `offset` is an error of the caller, unless `cut` counts
+        exactly its bytes: then the cut is marked in the output.
+        """
+
+    async def note(self, execution: ExecutionId, text: str) -> None:
+        """Add a line of saltpeter's own to the output; it does not count in offsets."""
+
+    async def log(self, execution: ExecutionId, at: datetime, level: str, text: str) -> None:
+        """Keep an event of the wrapper, beside the output."""
+
+    async def length(self, execution: ExecutionId) -> int:
+        """How many bytes of the command's output are durable; 0 for one that is unknown."""
+
+    async def pieces(self, execution: ExecutionId, first: int, limit: int = 256) -> Sequence[Piece]:
+        """Output pieces from index `first` on, oldest first, at most `limit`."""
+
+    async def unfinished(self) -> Sequence[RunState]:
+        """The runs that had not ended when the daemon last stopped, with their executions."""
+
+    async def last_runs(self) -> Sequence[RunState]:
+        """The newest ended run of every job, with its executions."""
+
+    async def last_slots(self) -> dict[str, datetime]:
+        """The newest slot of each job that has an answer: it ran, or was passed over."""
+
+
+class History(Protocol):
+    """What people may ask of the past. None of it waits for what is being written."""
+
+    async def run(self, run: str) -> RunState | None:
+        """The run of that id, with the latest attempt of each machine."""
+
+    async def runs(
+        self, job: str | None = None, since: datetime | None = None, until: datetime | None = None, limit: int = 100
+    ) -> Sequence[RunState]:
+        """Runs that started in [since, until), newest first, of `job` or of any; without executions and kills."""
+
+    async def attempts(self, run: str) -> Sequence[ExecutionState]:
+        """Every attempt on every machine of the run, earliest first."""
+
+    async def launches(self, run: str) -> Sequence[Launched]:
+        """The run's launches, oldest first, each with the machines that it was the latest for."""
+
+    async def passed(self, job: str, limit: int = 100) -> Sequence[Passed]:
+        """The job's newest slots that did not run, newest first."""
+
+    async def logs(self, execution: ExecutionId) -> Sequence[LogLine]:
+        """The wrapper's events, oldest first."""
