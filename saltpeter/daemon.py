@@ -24,6 +24,7 @@ from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.endpoints.sockets import listen_tcp, listen_unix
 from saltpeter.engine.board import Board
 from saltpeter.engine.clock import now, watch_steps
+from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.means import Means
 from saltpeter.engine.record import Recorder
@@ -32,6 +33,7 @@ from saltpeter.engine.reload import Directory, Reloader, report
 from saltpeter.engine.roster import Executions
 from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
+from saltpeter.engine.tokens import Tokens, load_key
 from saltpeter.host import CONTROL_SOCKET
 from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
@@ -42,6 +44,7 @@ from sp_wrapper import __version__
 
 log = logging.getLogger(__name__)
 
+KEY_FILE = "wrapper-token.key"  # in the state directory
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  bound there, the wrappers of this host use loopback
 
 
@@ -121,12 +124,14 @@ class Daemon:
             await services.start(copy.run)
             means = Means(
                 record=Recorder(store, board, copy),
-                executions=Executions(settings.allow_legacy_wrappers),
+                executions=Executions(),
                 launchers=await self._launchers(settings, services),
                 now=now,
                 settings=lambda: board.state.config.settings,
                 machines_url=listening.addresses.machines_url,
                 chance=random.SystemRandom(),
+                tokens=Tokens(await trio.to_thread.run_sync(load_key, Path(settings.statedir) / KEY_FILE)),
+                allow_legacy=settings.allow_legacy_wrappers,
             )
             await remember(store, board)
             async with trio.open_nursery() as runs_nursery:
@@ -136,7 +141,7 @@ class Daemon:
                 await trio.lowlevel.checkpoint()  # so that the runs have put down who may speak for them
                 await listening.serve(
                     services,
-                    machines=MachinesEndpoint(means.executions, now, settings.allow_legacy_wrappers).front(),
+                    machines=MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers).front(),
                     control=ControlEndpoint(board, store, runs, __version__, now).front(),
                 )
                 self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler))

@@ -46,6 +46,11 @@ class Outcome:
     def succeeded(self) -> bool:
         return self.end is End.EXITED and self.code == 0
 
+    @property
+    def by_machine(self) -> bool:
+        """It is the wrapper's own word, to which nothing can come late."""
+        return self.end in (End.EXITED, End.REFUSED) or self.receipt is not None
+
 
 KILLED = Outcome(end=End.KILLED, code=wire.KILLED, text=TERMINATED_TEXT)
 LOST = Outcome(end=End.LOST, code=HEARTBEAT_LOST, text=LOST_TEXT)

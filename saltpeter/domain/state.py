@@ -88,7 +88,7 @@ class Launched:
 
 @attrs.frozen(kw_only=True)
 class Retrying:
-    """A further attempt on a machine that failed; it waits for its launch."""
+    """A further attempt on a machine that failed, which waits for its launch; or one that the ledger had lost."""
 
     execution: ExecutionId
     at: datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -12,6 +13,7 @@ from saltpeter.domain.job import Job, Settings, TargetType
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.roster import Executions
+from saltpeter.engine.tokens import Tokens
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +27,13 @@ class Means:
     settings: Callable[[], Settings]
     machines_url: str  # where the wrappers find the daemon
     chance: random.Random
+    tokens: Tokens
+    allow_legacy: bool = False  # wrappers of 0.9.x show no token
 
     def launcher(self, job: Job) -> Launcher:
+        """The way to the job's machines."""
         return self.launchers["local" if job.target.type is TargetType.LOCAL else self.settings().executor]
+
+    def may_speak(self, token: str, shown: str) -> bool:
+        """Whether a wrapper that shows `shown` may speak for a run of `token`. In constant time."""
+        return hmac.compare_digest(token.encode(), shown.encode()) or (self.allow_legacy and not shown)

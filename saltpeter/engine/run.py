@@ -69,6 +69,8 @@ class Run:
     async def resume(self, state: RunState) -> None:
         """Take up a run that an earlier daemon began, wherever it stood."""
         if not state.executions:
+            if state.kills:
+                self.kill()
             return await self.conduct()
         self._orders = Orders(self.id, self.job, self.token, self.means)
         for known in state.executions.values():
@@ -110,6 +112,8 @@ class Run:
         await self.means.record.surely(Targeted(run=self.id, machines=machines, at=self.means.now()))
         for machine in machines:
             self._begin(ExecutionId(self.id, machine))
+        if self._targeting.cancel_called:  # just when the machines were being written down
+            self.kill()
         return machines
 
     async def _see_through(self, machines: Collection[str], under_way: Mapping[str, list[str]] = NOTHING) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
@@ -101,13 +100,14 @@ class Runs:
     def _new(self, job: Job, at: datetime, only: frozenset[str] | None = None) -> Run:
         """A run that counts as living from now on; its id may still change until it is in the ledger."""
         run_id = f"{job.name}_{int(at.timestamp())}"
-        run = Run(id=run_id, job=job, token=secrets.token_urlsafe(24), means=self.means, only=only)
+        run = Run(id=run_id, job=job, token="", means=self.means, only=only)
         self._living.setdefault(job.name, []).append(run)
         return run
 
     async def _enter(self, run: Run, slot: datetime | None, by: str) -> None:
         """Put it into the ledger; nothing is launched before. Raises StoreError, SlotTaken for a slot that ran."""
         while True:
+            run.token = self.means.tokens.of(run.id)
             started = RunStarted(run=run.id, job=run.job.name, slot=slot, by=by, token=run.token, at=self.means.now())
             try:
                 await self.means.record.once(started)

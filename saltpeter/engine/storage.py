@@ -32,7 +32,10 @@ class Piece:
 
 @attrs.frozen
 class Passed:
-    """A stretch of `slots` slots of a job that did not run, all for one reason; `at` is when that was decided."""
+    """A stretch of a job's slots that did not run, all for one reason; `at` is when that was decided.
+
+    `slots` counts those that are known one by one; after a long gap there may be more between `first` and `last`.
+    """
 
     job: str
     first: datetime

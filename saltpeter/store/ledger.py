@@ -100,12 +100,12 @@ def _record_run(connection: sqlite3.Connection, event: RunStarted) -> None:
 def _record_passed(connection: sqlite3.Connection, alike: Sequence[SlotPassed]) -> None:
     event = alike[0]
     job = _job(connection, event.job)
-    slots_us = [to_us(each.slot) for each in alike]
+    slots_us = sorted({to_us(slot) for each in alike for slot in (each.slot, each.last or each.slot)})
     connection.execute(
         "INSERT INTO passed (job, first_us, last_us, slots, reason, text, at_us) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [job, min(slots_us), max(slots_us), len(alike), event.reason.value, clean(event.text), to_us(event.at)],
+        [job, slots_us[0], slots_us[-1], len(slots_us), event.reason.value, clean(event.text), to_us(event.at)],
     )
-    _answered(connection, job, max(slots_us))
+    _answered(connection, job, slots_us[-1])
 
 
 def _record_about_run(connection: sqlite3.Connection, run: int, event: _AboutRun) -> None:

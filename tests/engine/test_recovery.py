@@ -21,7 +21,7 @@ async def resumed_by_wrappers(b: Bottle, run: str, machines: dict[str, Script], 
     """The machines' wrappers dial again; their commands went on meanwhile."""
     await trio.sleep(after_s)
     for name, script in machines.items():
-        execution = await b.executions.find(run, name, 1, b.board.state.runs[run].token)
+        execution = await b.roster.find(run, name, 1, b.board.state.runs[run].token)
         b.nursery.start_soon(PlayedWrapper(script, execution).play)
 
 

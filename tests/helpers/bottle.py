@@ -24,13 +24,15 @@ from saltpeter.domain.state import Configured, Ended, ExecutionId, LedgerEvent, 
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.board import Board
 from saltpeter.engine.execution import Execution
+from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Call, StartWrapper
 from saltpeter.engine.means import Means
 from saltpeter.engine.record import Recorder
-from saltpeter.engine.recovery import take_up
+from saltpeter.engine.recovery import remember, take_up
 from saltpeter.engine.roster import Executions
 from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
+from saltpeter.engine.tokens import Tokens
 from sp_wrapper import wire
 from tests.helpers.fake_launcher import FakeLauncher, FakeMachine, Reply
 from tests.helpers.memory_store import MemoryStore
@@ -130,7 +132,7 @@ class Bottle:
     board: Board
     store: MemoryStore
     fleet: FakeLauncher
-    executions: Executions
+    roster: Roster
     runs: Runs
     scheduler: Scheduler
     nursery: trio.Nursery
@@ -149,7 +151,7 @@ class Bottle:
     async def _wrapper(self, machine: str, env: Mapping[str, str]) -> None:
         script = self.scripts.get(machine, Script())
         await trio.sleep(script.connects_after_s)
-        found = await self.executions.find(env["SP_JOB_INSTANCE"], machine, int(env["SP_ATTEMPT"]), env["SP_TOKEN"])
+        found = await self.roster.find(env["SP_JOB_INSTANCE"], machine, int(env["SP_ATTEMPT"]), env["SP_TOKEN"])
         wrapper = PlayedWrapper(script, found)
         self.wrappers.append(wrapper)
         await wrapper.play()
@@ -211,23 +213,24 @@ async def bottle(
     machines = machines or fleet()
     store = store or MemoryStore()
     board = Board(State(Config(jobs={}, settings=SETTINGS)))
-    executions = Executions()
     means = Means(
         record=Recorder(store, board, NoCopy()),
-        executions=executions,
+        executions=Executions(),
         launchers={"salt": machines, "local": machines},
         now=now,
         settings=lambda: board.state.config.settings,
         machines_url="ws://127.0.0.1:8889/",
         chance=random.Random(7),  # noqa: S311  a draw that can be replayed
+        tokens=Tokens(b"0" * 32),
     )
     async with trio.open_nursery() as nursery:
         runs = Runs(means, nursery, reread=lambda: None)
         scheduler = Scheduler(board, now, runs.due, runs.pass_over, await store.last_slots())
-        made = Bottle(board, store, machines, executions, runs, scheduler, nursery)
+        made = Bottle(board, store, machines, Roster(means, store), runs, scheduler, nursery)
         for machine in machines.machines.values():
             machine.on_start = machine.on_start or made.start_wrapper
         made.configure(*jobs, maintenance=maintenance, **settings)
+        await remember(store, board)
         await take_up(store, board, runs)
         nursery.start_soon(scheduler.serve)
         try:

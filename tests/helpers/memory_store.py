@@ -6,13 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 
 import attrs
 import trio
 
 from saltpeter.domain.job import Config, Settings
-from saltpeter.domain.state import Configured, ExecutionId, LedgerEvent, RunStarted, RunState, SlotPassed, State, apply
+from saltpeter.domain.state import (
+    ExecutionId,
+    ExecutionState,
+    LedgerEvent,
+    Retrying,
+    RunStarted,
+    RunState,
+    SlotPassed,
+    State,
+    Targeted,
+    apply,
+)
 from saltpeter.engine.storage import Piece
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
 
@@ -20,8 +31,27 @@ NO_CONFIG = Config(jobs={}, settings=Settings(statedir="", logdir=""))
 
 
 @attrs.define
+class _Replay:
+    """All runs and executions that the events tell of, in the states that they ended up in."""
+
+    state: State
+    runs: dict[str, RunState] = attrs.field(factory=dict)
+    executions: dict[ExecutionId, ExecutionState] = attrs.field(factory=dict)
+
+    def apply(self, event: LedgerEvent) -> None:
+        apply(self.state, event)
+        self.runs.update(self.state.runs)
+        if isinstance(event, (Targeted, Retrying)):
+            run = self.runs[event.run if isinstance(event, Targeted) else event.execution.run]
+            self.executions.update({known.id: known for known in run.executions.values()})
+
+
+@attrs.define
 class MemoryStore:
-    """Implements `saltpeter.engine.storage.Store`. `broken` is the text of the error that every write meets."""
+    """Implements `saltpeter.engine.storage.Store`, and of `History` what the engine asks for.
+
+    `broken` is the text of the error that every write meets.
+    """
 
     commit_s: float = 0.0
     broken: str = ""
@@ -78,28 +108,34 @@ class MemoryStore:
         return self.output.get(execution, [])[first : first + limit]
 
     async def unfinished(self) -> Sequence[RunState]:
-        return list(self._replayed().runs.values())
+        return list(self._replayed().state.runs.values())
 
     async def last_runs(self) -> Sequence[RunState]:
-        return list(self._replayed().last.values())
+        return list(self._replayed().state.last.values())
 
     async def last_slots(self) -> dict[str, datetime]:
         slots: dict[str, datetime] = {}
         for event in self.events:
             if isinstance(event, (RunStarted, SlotPassed)) and event.slot is not None:
-                slots[event.job] = max(event.slot, slots.get(event.job, event.slot))
+                newest = event.slot if isinstance(event, RunStarted) else event.last or event.slot
+                slots[event.job] = max(newest, slots.get(event.job, newest))
         return slots
+
+    async def run(self, run: str) -> RunState | None:
+        return self._replayed().runs.get(run)
+
+    async def attempts(self, run: str) -> Sequence[ExecutionState]:
+        return [known for known in self._replayed().executions.values() if known.id.run == run]
 
     def text(self, execution: ExecutionId) -> str:
         """The output as people see it."""
         return b"".join(piece.data for piece in self.output.get(execution, [])).decode(errors="replace")
 
-    def _replayed(self) -> State:
-        state = State(NO_CONFIG)
-        apply(state, Configured(config=NO_CONFIG, at=datetime.fromtimestamp(0, timezone.utc)))
+    def _replayed(self) -> _Replay:
+        replay = _Replay(State(NO_CONFIG))
         for event in self.events:
-            apply(state, event)
-        return state
+            replay.apply(event)
+        return replay
 
     def _add(self, execution: ExecutionId, data: bytes, *, system: bool) -> None:
         pieces = self.output.setdefault(execution, [])

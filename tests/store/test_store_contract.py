@@ -109,3 +109,8 @@ async def test_the_newest_slot_that_has_an_answer(kind: str, tmp_path: Path) -> 
         missed = NOON + timedelta(minutes=7)
         await store.commit(SlotPassed(job="backup", slot=missed, reason=Reason.MISSED, text="late", at=missed))
         assert await store.last_slots() == {"backup": missed}
+        late = NOON + timedelta(days=1)
+        await store.commit(
+            SlotPassed(job="backup", slot=missed, last=late, reason=Reason.MISSED, text="and all between", at=late)
+        )
+        assert await store.last_slots() == {"backup": late}
