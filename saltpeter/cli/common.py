@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import trio
+from exceptiongroup import BaseExceptionGroup, catch
 
 from saltpeter.client import Client, connect
 from saltpeter.errors import SaltpeterError
@@ -23,13 +24,26 @@ EXIT_UNUSABLE = 2  # as click's own for a command line that makes no sense
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """An error of ours, or Ctrl-C, ends the program with a sentence, not with a traceback."""
-    try:
+    """An error of ours, or Ctrl-C, ends the program with a sentence, not with a traceback.
+
+    Either may come in a group, as whatever leaves a nursery does.
+    """
+    errors: list[BaseExceptionGroup[SaltpeterError]] = []
+    interrupts: list[BaseExceptionGroup[KeyboardInterrupt]] = []
+    with catch({SaltpeterError: errors.append, KeyboardInterrupt: interrupts.append}):
         yield
-    except SaltpeterError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
+    if interrupts:
         sys.exit(130)
+    if errors:
+        fail("; ".join(_texts(errors[0])))
+
+
+def _texts(group: BaseExceptionGroup[SaltpeterError]) -> Iterator[str]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _texts(error)
+        else:
+            yield str(error)
 
 
 def fail(text: str, code: int = EXIT_FAILED) -> NoReturn:

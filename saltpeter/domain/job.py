@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 
 import attrs
@@ -152,6 +153,23 @@ class Maintenance:
 
     everything: bool = False
     machines: frozenset[str] = frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class Hold:
+    """Maintenance that a person has put a machine under while the daemon runs; "" is every machine.
+
+    Both instants are aware. Past `until` it no longer counts; None: until somebody ends it.
+    """
+
+    machine: str
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None = None
+
+    def counts(self, at: datetime) -> bool:
+        return self.until is None or at < self.until
 
 
 @attrs.frozen(kw_only=True)

@@ -13,7 +13,7 @@ from typing import TypeAlias, Union
 import attrs
 from typing_extensions import assert_never
 
-from saltpeter.domain.job import Config
+from saltpeter.domain.job import Config, Hold, Maintenance
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.verdict import Verdict
 
@@ -130,6 +130,29 @@ class KillRequested:
 
 
 @attrs.frozen(kw_only=True)
+class HoldSet:
+    """Maintenance by hand has begun, or its reason or end has changed."""
+
+    hold: Hold
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class HoldEnded:
+    machine: str
+    by: str
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Paused:
+    """The command's processes are stopped, or go on. For the board only: the machine says so with each heartbeat."""
+
+    execution: ExecutionId
+    paused: bool
+
+
+@attrs.frozen(kw_only=True)
 class Ended:
     execution: ExecutionId
     outcome: Outcome
@@ -175,9 +198,21 @@ class Recalled:
 
 
 LedgerEvent: TypeAlias = Union[
-    RunStarted, SlotPassed, Targeted, Launched, Retrying, Confirmed, Started, KillRequested, Ended, CameLate, RunEnded
+    RunStarted,
+    SlotPassed,
+    Targeted,
+    Launched,
+    Retrying,
+    Confirmed,
+    Started,
+    KillRequested,
+    Ended,
+    CameLate,
+    RunEnded,
+    HoldSet,
+    HoldEnded,
 ]
-Event: TypeAlias = Union[LedgerEvent, OutputGrew, Configured, NextSlot, Recalled]
+Event: TypeAlias = Union[LedgerEvent, OutputGrew, Paused, Configured, NextSlot, Recalled]
 
 
 @attrs.define
@@ -191,6 +226,7 @@ class ExecutionState:
     ended_at: datetime | None = None
     last_heartbeat: datetime | None = None
     pid: int | None = None
+    paused: bool = False
     wrapper_version: str = ""
     output_length: int = 0
     outcome: Outcome | None = None
@@ -226,12 +262,20 @@ class State:
     config_serial: int = 0  # the serial of the latest Configured
     runs: dict[str, RunState] = attrs.field(factory=dict)
     last: dict[str, RunState] = attrs.field(factory=dict)
+    holds: dict[str, Hold] = attrs.field(factory=dict)  # by machine; "" is every machine
+    holds_serial: int = 0  # the serial of the latest change of `holds`
     next_slots: dict[str, datetime | None] = attrs.field(factory=dict)
     touched: dict[str, int] = attrs.field(factory=dict)
 
     def touched_since(self, serial: int) -> list[str]:
         """The jobs that changed after `serial`, the most recent first."""
         return list(takewhile(lambda job: self.touched[job] > serial, reversed(self.touched)))
+
+    def maintenance(self, at: datetime) -> Maintenance:
+        """What holds at `at`: by conf.d and by hand."""
+        written = self.config.maintenance
+        held = frozenset(hold.machine for hold in self.holds.values() if hold.counts(at))
+        return Maintenance(everything=written.everything or "" in held, machines=written.machines | held - {""})
 
     def run(self, run: str) -> RunState | None:
         """The run of that id, living or the newest ended one of its job."""
@@ -249,34 +293,55 @@ def apply(state: State, event: Event) -> None:
     """Let `event` change `state` and raise its serial by one. What an event does not know of is left alone."""
     state.serial += 1
     match event:
-        case Configured():
-            state.config, state.config_serial = event.config, state.serial
-        case NextSlot():
-            state.next_slots[event.job] = event.slot
-            _touch(state, event.job)
-        case SlotPassed():
-            _touch(state, event.job)
-        case Recalled():
-            if event.run.ended_at is None:
-                state.runs[event.run.id] = event.run
-            else:
-                state.last[event.run.job] = event.run
-            _touch(state, event.run.job)
-        case RunStarted():
-            state.runs[event.run] = RunState(
-                id=event.run, job=event.job, slot=event.slot, by=event.by, token=event.token, started_at=event.at
-            )
-            _touch(state, event.job)
         case Targeted() | Launched() | KillRequested() | RunEnded():
             if (run := state.runs.get(event.run)) is not None:
                 _apply_to_run(state, run, event)
                 _touch(state, run.job)
-        case Retrying() | Confirmed() | Started() | OutputGrew() | Ended() | CameLate():
+        case Retrying() | Confirmed() | Started() | OutputGrew() | Paused() | Ended() | CameLate():
             if (run := state.run(event.execution.run)) is not None:
                 _apply_to_execution(run, event)
                 _touch(state, run.job)
+        case Configured() | HoldSet() | HoldEnded():
+            _apply_to_settings(state, event)
+        case SlotPassed() | RunStarted() | NextSlot() | Recalled():
+            _touch(state, _apply_to_job(state, event))
         case _:
             assert_never(event)
+
+
+def _apply_to_settings(state: State, event: Configured | HoldSet | HoldEnded) -> None:
+    match event:
+        case Configured():
+            state.config, state.config_serial = event.config, state.serial
+        case HoldSet():
+            state.holds[event.hold.machine], state.holds_serial = event.hold, state.serial
+        case HoldEnded():
+            state.holds.pop(event.machine, None)
+            state.holds_serial = state.serial
+        case _:
+            assert_never(event)
+
+
+def _apply_to_job(state: State, event: SlotPassed | RunStarted | NextSlot | Recalled) -> str:
+    """Returns the job's name."""
+    match event:
+        case SlotPassed():
+            return event.job
+        case RunStarted():
+            state.runs[event.run] = RunState(
+                id=event.run, job=event.job, slot=event.slot, by=event.by, token=event.token, started_at=event.at
+            )
+            return event.job
+        case NextSlot():
+            state.next_slots[event.job] = event.slot
+            return event.job
+        case Recalled(run=run) if run.ended_at is None:
+            state.runs[run.id] = run
+        case Recalled(run=run):
+            state.last[run.job] = run
+        case _:
+            assert_never(event)
+    return event.run.job
 
 
 def _touch(state: State, job: str) -> None:
@@ -308,7 +373,9 @@ def _begin(run: RunState, execution: ExecutionId, at: datetime) -> None:
     run.open += 1
 
 
-def _apply_to_execution(run: RunState, event: Retrying | Confirmed | Started | OutputGrew | Ended | CameLate) -> None:
+def _apply_to_execution(
+    run: RunState, event: Retrying | Confirmed | Started | OutputGrew | Paused | Ended | CameLate
+) -> None:
     if isinstance(event, Retrying):
         return _begin(run, event.execution, event.at)
     execution = run.executions.get(event.execution.machine)
@@ -321,6 +388,8 @@ def _apply_to_execution(run: RunState, event: Retrying | Confirmed | Started | O
             execution.started_at, execution.pid, execution.wrapper_version = event.at, event.pid, event.version
         case OutputGrew():
             execution.output_length = event.length
+        case Paused():
+            execution.paused = event.paused
         case Ended():
             run.open -= execution.ended_at is None
             execution.ended_at, execution.outcome = event.at, event.outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import attrs
@@ -30,6 +31,17 @@ class Commands(Protocol):
         self, job: str, by: str, machine: str | None = None, instance: str | None = None
     ) -> Sequence[HandedOver]:
         """End the job's runs (`instance`: that one only), on all machines or one."""
+
+    async def signal(
+        self, job: str, by: str, signal: str, machine: str | None = None, instance: str | None = None
+    ) -> Sequence[HandedOver]:
+        """Send a signal (a name, without SIG) to the commands' trees. STOP pauses, CONT goes on."""
+
+    async def hold(self, machine: str, by: str, reason: str, until: datetime | None = None) -> None:
+        """Put `machine` ("": every machine) under maintenance, until `until` or until it is released."""
+
+    async def release(self, machine: str, by: str) -> None:
+        """End the maintenance that was set by hand."""
 
     async def ended(self, handed: HandedOver) -> Sequence[tuple[ExecutionId, Outcome]]:
         """Wait until every execution of `handed` has ended; their outcomes carry the receipts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
@@ -13,7 +14,7 @@ import trio
 from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
-from saltpeter.domain.state import CameLate, Confirmed, Ended, ExecutionId, ExecutionState, OutputGrew, Started
+from saltpeter.domain.state import CameLate, Confirmed, Ended, ExecutionId, ExecutionState, OutputGrew, Paused, Started
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.storage import Store
 from saltpeter.logs import fields
@@ -22,6 +23,7 @@ from sp_wrapper import wire
 log = logging.getLogger(__name__)
 
 REDIAL_S = 30.0  # a wrapper without a daemon waits at most so long before it dials again
+_PAUSING = {"STOP": True, "CONT": False}
 FORCE_S = 2.0  # past the grace: for KILL to work, and the wrapper's word to arrive
 
 
@@ -105,6 +107,7 @@ class Execution:
     _timeout: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _lease: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _confirmed_at: datetime | None = attrs.field(default=None, init=False)
+    _left_s: float | None = attrs.field(default=None, init=False)  # until the timeout, while paused
     _report: Outcome | None = attrs.field(default=None, init=False)
     _reported: trio.Event = attrs.field(factory=trio.Event, init=False)
     _opened: bool = attrs.field(default=False, init=False)
@@ -204,6 +207,25 @@ class Execution:
         """Add a line of our own to the output."""
         await (await self._store()).note(self.id, text)
 
+    def signal(self, signal: str) -> bool:
+        """Have the machine send `signal` to the command's tree; False when nobody there can be told."""
+        if self.link is None:
+            return False
+        self.link.tell(wire.Signal(signal=signal))
+        if signal in _PAUSING:
+            self._hold_the_timeout(_PAUSING[signal])
+        return True
+
+    def _hold_the_timeout(self, paused: bool) -> None:
+        """Time that the command spends paused is not held against it."""
+        if paused == (self._left_s is not None):
+            return
+        if self._left_s is None:
+            self._left_s, self._timeout.deadline = self._timeout.deadline - trio.current_time(), math.inf
+        else:
+            self._timeout.deadline, self._left_s = trio.current_time() + self._left_s, None
+        self.record.board.post(Paused(execution=self.id, paused=paused))
+
     async def _reported_outcome(self) -> Outcome:
         await self._reported.wait()
         assert self._report is not None  # noqa: S101  set together with the event
@@ -229,6 +251,7 @@ class Execution:
 
     def beat(self, heartbeat: wire.Heartbeat) -> None:
         self.renew()
+        self._hold_the_timeout(heartbeat.paused)
         self.record.board.beat(self.id, self.now())
 
     async def started(self, start: wire.Start) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import attrs
 
-from saltpeter.domain.job import Job, Settings, TargetType
+from saltpeter.domain.job import Job, Maintenance, Settings, TargetType
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.roster import Executions
@@ -33,6 +33,10 @@ class Means:
     def launcher(self, job: Job) -> Launcher:
         """The way to the job's machines."""
         return self.launchers["local" if job.target.type is TargetType.LOCAL else self.settings().executor]
+
+    def maintenance(self) -> Maintenance:
+        """What is under maintenance now."""
+        return self.record.board.state.maintenance(self.now())
 
     def may_speak(self, token: str, shown: str) -> bool:
         """Whether a wrapper that shows `shown` may speak for a run of `token`. In constant time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from saltpeter.domain.state import Recalled
+from saltpeter.domain.state import HoldSet, Recalled
 from saltpeter.engine.board import Board
 from saltpeter.engine.definition import definition
 from saltpeter.engine.runs import Runs
@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 
 
 async def remember(store: Store, board: Board) -> None:
-    """Show the newest result of each job."""
+    """Show the newest result of each job, and what is under maintenance by hand."""
+    for hold in await store.holds():
+        board.post(HoldSet(hold=hold, at=hold.since))
     for run in await store.last_runs():
         board.post(Recalled(run=run))
 

@@ -86,14 +86,15 @@ class Run:
         """End it on `machines`, None for all. Returns the executions that this concerns."""
         if machines is None:
             self._targeting.cancel()
-        chosen = [self.executions[m] for m in (self.executions if machines is None else machines)]
-        concerned = tuple(execution for execution in chosen if execution.outcome is None)
+        concerned = self.living(machines)
         for execution in concerned:
             execution.kill.cancel()
         return concerned
 
-    def lives_on(self, machine: str) -> bool:
-        return machine in self.executions and self.executions[machine].outcome is None
+    def living(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
+        """The executions that have not ended, of all machines or of those named."""
+        chosen = self.executions if machines is None else self.executions.keys() & set(machines)
+        return tuple(self.executions[machine] for machine in chosen if self.executions[machine].outcome is None)
 
     # --- the machines ----------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class Run:
     async def _attempts(self, machine: str) -> None:
         """One attempt after the other, until one decides the matter."""
         delay_s = splay(self.job.name, machine, self.job.splay_s)
-        if machine in self.means.record.board.state.config.maintenance.machines:
+        if machine in self.means.maintenance().machines:
             return await self._conclude(self.executions[machine], outcomes.MAINTENANCE)
         for attempt in count(self.executions[machine].id.attempt):
             outcome = await self._attempt(machine, delay_s)

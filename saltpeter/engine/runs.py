@@ -11,9 +11,19 @@ import attrs
 import trio
 
 from saltpeter.domain.admission import Pass, Queue, Replace, Start, admit
-from saltpeter.domain.job import Job, Overlap
+from saltpeter.domain.job import Hold, Job, Overlap
 from saltpeter.domain.outcome import Outcome
-from saltpeter.domain.state import ExecutionId, KillRequested, Reason, RunStarted, RunState, SlotPassed
+from saltpeter.domain.state import (
+    ExecutionId,
+    HoldEnded,
+    HoldSet,
+    KillRequested,
+    LedgerEvent,
+    Reason,
+    RunStarted,
+    RunState,
+    SlotPassed,
+)
 from saltpeter.engine.commands import HandedOver
 from saltpeter.engine.means import Means
 from saltpeter.engine.run import Run
@@ -38,7 +48,7 @@ class Runs:
     def due(self, job: Job, slot: datetime) -> None:
         """A slot has come; returns at once."""
         living = [run.id for run in self._living.get(job.name, ())]
-        maintenance = self.means.record.board.state.config.maintenance
+        maintenance = self.means.maintenance()
         match admit(job, living=living, queued=job.name in self._waiting, maintenance=maintenance):
             case Start():
                 self._start(job, slot)
@@ -138,7 +148,7 @@ class Runs:
     async def run(self, job: str, by: str, machines: Collection[str] | None = None) -> str:
         """Start `job` now. Raises CommandRefused: unknown_job, maintenance, overlap or store_failed."""
         definition = self._defined(job)
-        if self.means.record.board.state.config.maintenance.everything:
+        if self.means.maintenance().everything:
             raise CommandRefused("maintenance", "global maintenance is on: no new runs are started")
         if (living := self._living.get(job)) and definition.overlap is not Overlap.ALLOW:
             raise CommandRefused("overlap", f"{living[-1].id} is still running; kill it first")
@@ -164,13 +174,7 @@ class Runs:
         self, job: str, by: str, machine: str | None = None, instance: str | None = None
     ) -> Sequence[HandedOver]:
         """End the job's runs. Raises CommandRefused: unknown_job or not_running."""
-        living = self._living.get(job, [])
-        if not living:
-            self._defined(job)
-        runs = [run for run in living if instance in (None, run.id) and (machine is None or run.lives_on(machine))]
-        if not runs:
-            where = "" if machine is None else f" on {machine}"
-            raise CommandRefused("not_running", f"{instance or job} is not running{where}")
+        runs = self._concerned(job, machine, instance)
         log.info("WebSocket: Kill command received for job %s", job, extra=fields("kill.requested", job=job, by=by))
         handed = [self._kill(run, machine) for run in runs]
         machines = () if machine is None else (machine,)
@@ -179,10 +183,54 @@ class Runs:
             self.nursery.start_soon(self.means.record.surely, asked, name=f"{run.id} kill noted")
         return handed
 
+    def _concerned(self, job: str, machine: str | None, instance: str | None) -> list[Run]:
+        living = self._living.get(job, [])
+        if not living:
+            self._defined(job)
+        runs = [run for run in living if instance in (None, run.id) and (machine is None or run.living([machine]))]
+        if not runs:
+            where = "" if machine is None else f" on {machine}"
+            raise CommandRefused("not_running", f"{instance or job} is not running{where}")
+        return runs
+
     def _kill(self, run: Run, machine: str | None) -> HandedOver:
         concerned = run.kill(None if machine is None else [machine])
         told = tuple(execution.id for execution in concerned if execution.link is not None)
         return HandedOver(run.id, tuple(execution.id for execution in concerned), told)
+
+    async def signal(
+        self, job: str, by: str, signal: str, machine: str | None = None, instance: str | None = None
+    ) -> Sequence[HandedOver]:
+        """Send a signal to the commands' trees; STOP pauses them and CONT lets them go on.
+
+        Only wrappers that are connected can be told. Raises CommandRefused: unknown_job or not_running.
+        """
+        handed = []
+        for run in self._concerned(job, machine, instance):
+            concerned = run.living(None if machine is None else [machine])
+            told = tuple(execution.id for execution in concerned if execution.signal(signal))
+            handed.append(HandedOver(run.id, tuple(execution.id for execution in concerned), told))
+        log.info("Signal %s for job %s by %s", signal, job, by, extra=fields("signal.requested", job=job, by=by))
+        return handed
+
+    async def hold(self, machine: str, by: str, reason: str, until: datetime | None = None) -> None:
+        """Put `machine` ("": every machine) under maintenance. Raises CommandRefused: bad_time or store_failed."""
+        at = self.means.now()
+        if until is not None and until <= at:
+            raise CommandRefused("bad_time", f"{until.isoformat()} has passed already")
+        await self._record(HoldSet(hold=Hold(machine=machine, reason=reason, by=by, since=at, until=until), at=at))
+
+    async def release(self, machine: str, by: str) -> None:
+        """End the maintenance that was set by hand. Raises CommandRefused: not_held or store_failed."""
+        if machine not in self.means.record.board.state.holds:
+            raise CommandRefused("not_held", f"{machine or 'the fleet'} is not under maintenance by hand")
+        await self._record(HoldEnded(machine=machine, by=by, at=self.means.now()))
+
+    async def _record(self, event: LedgerEvent) -> None:
+        try:
+            await self.means.record.once(event)
+        except StoreError as error:
+            raise CommandRefused("store_failed", f"the store cannot record it: {error}") from error
 
     async def ended(self, handed: HandedOver) -> Sequence[tuple[ExecutionId, Outcome]]:
         """Wait for the ends of all that a kill concerned."""

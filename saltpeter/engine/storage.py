@@ -8,6 +8,7 @@ from typing import Protocol
 
 import attrs
 
+from saltpeter.domain.job import Hold
 from saltpeter.domain.state import (
     ExecutionId,
     ExecutionState,
@@ -90,6 +91,9 @@ class Store(Protocol):
 
     async def last_runs(self) -> Sequence[RunState]:
         """The newest ended run of every job, with its executions."""
+
+    async def holds(self) -> Sequence[Hold]:
+        """The maintenance that was set by hand and not ended, whether its time has passed or not."""
 
     async def last_slots(self) -> dict[str, datetime]:
         """The newest slot of each job that has an answer: it ran, or was passed over."""

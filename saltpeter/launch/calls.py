@@ -37,27 +37,29 @@ TRIMMED = "VALUE_TRIMMED"  # what Salt puts in the place of a value that exceeds
 TRIMMED_TEXT = "[SALTPETER: the output is larger than Salt's max_event_size; Salt dropped it]\n"
 
 # One process on a Linux host is /proc/<pid>; those that die or belong to others meanwhile are passed over.
-# The script holds the marks in its arguments only, so it never finds itself.
+# The script holds the marks in its arguments only, so it never finds itself. It looks again after each signal,
+# because a process may have forked meanwhile, and sends the first signal to none of them twice.
 _KILL_SCRIPT = r"""
-sig=$1 grace_ms=$2 run=$3 machine=$4
+sig=$1 left_ms=$2 run=$3 machine=$4 told=
 marked() {
     found=$(grep -zlxF -e "$run" /proc/[0-9]*/environ 2>/dev/null)
     [ -n "$found" ] && grep -zlxF -e "$machine" $found 2>/dev/null | tr -dc '0-9\n'
 }
-nap() { sleep 0.1 2>/dev/null || sleep 1; }
-send() { for pid in $(marked); do kill -s "$1" "$pid" 2>/dev/null; done; }
-gone_within() {
-    left_ms=$1
-    while [ -n "$(marked)" ]; do
-        [ "$left_ms" -gt 0 ] || return 1
-        nap; left_ms=$((left_ms - 100))
-    done
+tell_once() {
+    case " $told " in *" $2 "*) ;; *) kill -s "$1" "$2" 2>/dev/null; told="$told $2" ;; esac
 }
-send "$sig"
-gone_within "$grace_ms" && exit 0
-send KILL
-gone_within 2000 && exit 0
-for pid in $(marked); do
+nap() { sleep 0.1 2>/dev/null || sleep 1; left_ms=$((left_ms - 100)); }
+while pids=$(marked); [ -n "$pids" ] && [ "$left_ms" -gt 0 ]; do
+    for pid in $pids; do tell_once "$sig" "$pid"; done
+    nap
+done
+left_ms=2000
+while pids=$(marked); [ -n "$pids" ] && [ "$left_ms" -gt 0 ]; do
+    kill -s KILL $pids 2>/dev/null
+    nap
+done
+[ -z "$pids" ] && exit 0
+for pid in $pids; do
     name=$(cat "/proc/$pid/comm") state=$(sed 's/.*) \(.\).*/\1/' "/proc/$pid/stat") && echo "$pid $state $name"
 done 2>/dev/null
 exit 1
@@ -156,12 +158,12 @@ def _ran(machine: str, code: int, own: int, output: str) -> Answer:
 
 def _code(returned: Mapping[str, Any]) -> int:
     code = returned.get("retcode")
-    return code if isinstance(code, int) else int(not returned.get("success", True))
+    return int(code) if isinstance(code, int) else int(not returned.get("success", True))
 
 
 def _as_shell_code(code: int) -> int:
     """Salt gives -N for a command that died of signal N; shells, and saltpeter, 128+N."""
-    return 128 - code if code < 0 else code
+    return 128 - code if code < 0 else int(code)
 
 
 def _untrimmed(text: str) -> str:

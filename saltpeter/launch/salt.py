@@ -146,10 +146,10 @@ class SaltLauncher:
     async def _look_up(self, master: SaltMaster, inbox: Inbox) -> None:
         try:
             found = await self._in_thread(self._lookups, master.returned, inbox.ticket)
-        except Exception as exc:  # a job cache may be a database of any kind; the next look may go better
+        except LaunchUnknown as exc:  # the next look may go better
             if str(exc) not in self._warned:
                 self._warned.add(str(exc))
-                log.warning("Salt's job cache cannot be read: %s", exc)
+                log.warning("%s", exc)
             return
         for machine, returned in found.items():
             inbox.offer(calls.answer(machine, returned))

@@ -52,7 +52,7 @@ class Decoder:
                 found = self._return(frame)
                 if found is not None:
                     yield found
-        except (ValueError, msgpack.UnpackException) as exc:  # also for BufferFull and text that is not UTF-8
+        except (ValueError, TypeError, msgpack.UnpackException) as exc:  # TypeError: a map as the key of a map
             raise BadStreamError(str(exc) or type(exc).__name__) from exc
 
     def _return(self, frame: object) -> Return | None:

@@ -44,40 +44,47 @@ class SaltMaster:
 
         Raises LaunchUnknown or LaunchError, as `Launcher.publish` does.
         """
-        client = self._shared_client()
-        try:
+        with _unknown("the Salt master gave no answer"):
+            client = self._shared_client()
             try:
-                return self._send(client, jid, order, expression, kind)
-            except AuthenticationError:  # the key in a client made before the master's first start is empty
-                return self._send(self._shared_client(instead_of=client), jid, order, expression, kind)
-        except (AuthenticationError, AuthorizationError) as exc:
-            raise LaunchError(f"the Salt master refuses {order.function} from this user: {exc}") from exc
-        except Exception as exc:  # Salt gives no list of what it may raise, and nothing else says "it was not sent"
-            raise LaunchUnknown(f"the Salt master gave no answer: {exc or type(exc).__name__}") from exc
+                try:
+                    return self._send(client, jid, order, expression, kind)
+                except AuthenticationError:  # the key in a client made before the master's first start is empty
+                    return self._send(self._shared_client(instead_of=client), jid, order, expression, kind)
+            except (AuthenticationError, AuthorizationError) as exc:
+                raise LaunchError(f"the Salt master refuses {order.function} from this user: {exc}") from exc
 
     def match(self, target: Target) -> list[str] | None:
         """The accepted minions that `target` names; None when this user may not see which are accepted.
 
-        Raises LaunchError for a bad target.
+        Raises LaunchError for a bad target, and LaunchUnknown when what the master has stored cannot be read.
         """
         if not os.access(Path(self.opts["pki_dir"]) / "minions", os.R_OK | os.X_OK):
             return None
         if target.type is TargetType.RANGE:
             target = Target(",".join(self._expand_range(target.expression)), TargetType.LIST)
-        with _complaints.heard() as complaints:
+        with _complaints.heard() as complaints, _unknown("Salt cannot match a target"):
             found: list[str] = CkMinions(self.opts).check_minions(target.expression, target.type.value)["minions"]
         if complaints and not found:
             raise LaunchError(complaints[0])
         return found
 
     def returned(self, jid: str) -> Mapping[str, Mapping[str, Any]]:
-        """What the minions returned for `jid` so far, by minion; from the master's job cache."""
-        found: Mapping[str, Mapping[str, Any]] = self._job_cache("get_jid")(jid)
-        return found
+        """What the minions returned for `jid` so far, by minion; from the master's job cache.
+
+        Raises LaunchUnknown when that cannot be read.
+        """
+        with _unknown("Salt's job cache cannot be read"):
+            found: Mapping[str, Mapping[str, Any]] = self._job_cache("get_jid")(jid)
+            return found
 
     def has_published(self, jid: str) -> bool:
-        """True once the master has taken the order on. False may also mean that it has not got to it yet."""
-        return bool(self._job_cache("get_load")(jid))
+        """True once the master has taken the order on. False may also mean that it has not got to it yet.
+
+        Raises LaunchUnknown when the job cache cannot be read.
+        """
+        with _unknown("Salt's job cache cannot be read"):
+            return bool(self._job_cache("get_load")(jid))
 
     def answers(self, timeout_s: float) -> bool:
         """Does a worker of the master answer? An open port alone may belong to one that hangs."""
@@ -85,7 +92,7 @@ class SaltMaster:
         try:
             with ReqChannel.factory(self.opts, crypt="clear", master_uri=uri) as channel:
                 return bool(channel.send({"cmd": "ping"}, timeout=timeout_s))
-        except Exception:  # as in publish: whatever it is, there was no answer
+        except Exception:  # whatever it is, there was no answer
             return False
 
     def _send(self, client: Any, jid: str, order: Order, expression: str | list[str], kind: TargetType) -> list[str]:
@@ -156,6 +163,17 @@ class _Complaints(logging.Filter):
 
 
 _complaints = _Complaints()
+
+
+@contextmanager
+def _unknown(problem: str) -> Iterator[None]:
+    """Salt gives no list of what it may raise: whatever is not known to be final leaves the matter open."""
+    try:
+        yield
+    except LaunchError:
+        raise
+    except Exception as exc:
+        raise LaunchUnknown(f"{problem}: {str(exc) or type(exc).__name__}") from exc
 
 
 def _read_options(config: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from saltpeter.domain.job import Hold
 from saltpeter.domain.state import ExecutionId, ExecutionState, KillRequested, Launched, Reason, RunState
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Passed
@@ -38,6 +39,14 @@ def last_runs(connection: sqlite3.Connection) -> list[RunState]:
 def last_slots(connection: sqlite3.Connection) -> dict[str, datetime]:
     rows = connection.execute("SELECT name, last_slot_us FROM jobs WHERE last_slot_us IS NOT NULL")
     return {name: from_us(slot_us) for name, slot_us in rows}
+
+
+def holds(connection: sqlite3.Connection) -> list[Hold]:
+    rows = connection.execute("SELECT machine, reason, held_by, since_us, until_us FROM holds ORDER BY machine")
+    return [
+        Hold(machine=machine, reason=reason, by=by, since=from_us(since_us), until=from_us(until_us))
+        for machine, reason, by, since_us, until_us in rows
+    ]
 
 
 def find_run(connection: sqlite3.Connection, run: str) -> RunState | None:

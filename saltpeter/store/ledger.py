@@ -15,6 +15,8 @@ from saltpeter.domain.state import (
     Confirmed,
     Ended,
     ExecutionId,
+    HoldEnded,
+    HoldSet,
     KillRequested,
     Launched,
     LedgerEvent,
@@ -56,6 +58,8 @@ def _record(connection: sqlite3.Connection, event: LedgerEvent) -> None:
             _record_run(connection, event)
         case SlotPassed():
             _record_passed(connection, [event])
+        case HoldSet() | HoldEnded():
+            _record_hold(connection, event)
         case Targeted() | Launched() | KillRequested() | RunEnded():
             if (found := _living(connection, event.run)) is not None:
                 _record_about_run(connection, found, event)
@@ -106,6 +110,18 @@ def _record_passed(connection: sqlite3.Connection, alike: Sequence[SlotPassed]) 
         [job, slots_us[0], slots_us[-1], len(slots_us), event.reason.value, clean(event.text), to_us(event.at)],
     )
     _answered(connection, job, slots_us[-1])
+
+
+def _record_hold(connection: sqlite3.Connection, event: HoldSet | HoldEnded) -> None:
+    if isinstance(event, HoldEnded):
+        connection.execute("DELETE FROM holds WHERE machine = ?", [clean(event.machine)])
+        return
+    hold = event.hold
+    until_us = None if hold.until is None else to_us(hold.until)
+    connection.execute(
+        "INSERT OR REPLACE INTO holds (machine, reason, held_by, since_us, until_us) VALUES (?, ?, ?, ?, ?)",
+        [clean(hold.machine), clean(hold.reason), clean(hold.by), to_us(hold.since), until_us],
+    )
 
 
 def _record_about_run(connection: sqlite3.Connection, run: int, event: _AboutRun) -> None:

@@ -80,6 +80,14 @@ LEDGER: Sequence[str] = (
     ) {_STRICT};
     CREATE INDEX kills_of_run ON kills (run);
 
+    CREATE TABLE holds (  -- maintenance by hand; '' is every machine
+        machine TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        held_by TEXT NOT NULL,
+        since_us INTEGER NOT NULL,
+        until_us INTEGER  -- NULL: until somebody ends it
+    ) {_STRICT};
+
     CREATE TABLE passed (  -- slots that did not run; a stretch of them with the same answer is one row
         key INTEGER PRIMARY KEY,
         job INTEGER NOT NULL REFERENCES jobs,

@@ -13,6 +13,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from saltpeter.domain.job import Hold
 from saltpeter.domain.state import (
     ExecutionId,
     ExecutionState,
@@ -118,6 +119,9 @@ class SqliteStore:
 
     async def last_runs(self) -> Sequence[RunState]:
         return await self._with_lengths(await self._read_ledger(history.last_runs))
+
+    async def holds(self) -> list[Hold]:
+        return await self._read_ledger(history.holds)
 
     async def last_slots(self) -> dict[str, datetime]:
         return await self._read_ledger(history.last_slots)

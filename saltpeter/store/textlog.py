@@ -23,6 +23,8 @@ from saltpeter.domain.state import (
     Confirmed,
     Ended,
     ExecutionId,
+    HoldEnded,
+    HoldSet,
     KillRequested,
     Launched,
     LedgerEvent,
@@ -175,7 +177,7 @@ def describe(event: LedgerEvent) -> list[Entry]:
         case Retrying() | Started() | Ended() | CameLate():
             texts = _describe_execution(event)
             return [_entry(event.at, event.execution.run, event.execution.machine, text) for text in texts]
-        case Targeted() | Launched() | Confirmed():
+        case Targeted() | Launched() | Confirmed() | HoldSet() | HoldEnded():
             return []
         case _:
             assert_never(event)

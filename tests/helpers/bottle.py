@@ -77,6 +77,7 @@ class PlayedWrapper:
 
     script: Script
     execution: Execution
+    paused: bool = False
     told: list[wire.FromDaemon] = attrs.field(factory=list)
     _killed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -114,7 +115,7 @@ class PlayedWrapper:
         with trio.move_on_after(self.script.beats_for_s):
             while True:
                 await trio.sleep(wire.HEARTBEAT_S)
-                self.execution.beat(wire.Heartbeat())
+                self.execution.beat(wire.Heartbeat(paused=self.paused))
 
 
 class NoCopy:

@@ -11,7 +11,7 @@ from datetime import datetime
 import attrs
 import trio
 
-from saltpeter.domain.job import Config, Settings
+from saltpeter.domain.job import Config, Hold, Settings
 from saltpeter.domain.state import (
     ExecutionId,
     ExecutionState,
@@ -112,6 +112,9 @@ class MemoryStore:
 
     async def last_runs(self) -> Sequence[RunState]:
         return list(self._replayed().state.last.values())
+
+    async def holds(self) -> Sequence[Hold]:
+        return list(self._replayed().state.holds.values())
 
     async def last_slots(self) -> dict[str, datetime]:
         slots: dict[str, datetime] = {}

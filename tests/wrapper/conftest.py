@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -99,17 +100,28 @@ class Machine:
         """End what tests left behind: supervisors with all that is below them, and commands that lost theirs."""
         home = state.StateDir(str(self.statedir))
         for run in names(self.statedir / "runs"):
-            processes = claim.Claim(home, run).processes()
-            if processes is None:
-                continue
-            everything = tree.everything()
-            supervisor = tree.look(processes.supervisor)
-            if supervisor is not None and supervisor.start == processes.supervisor_start:
-                for proc in [*tree.below(supervisor.pid, everything, -1), supervisor]:
-                    tree.send(proc.pid, signal.SIGKILL)
-            if processes.pid:
-                for proc in tree.of_session(processes.pid, processes.pid_start, everything):
-                    tree.send(proc.pid, signal.SIGKILL)
+            processes = _processes_of(claim.Claim(home, run))
+            if processes is not None:
+                _end(processes)
+
+
+def _processes_of(own: claim.Claim) -> Processes | None:
+    """Who works on the claim; a wrapper that has only just started is waited for."""
+    for _ in range(250):
+        if own.processes() is not None or not own.is_worked_on():
+            break
+        time.sleep(0.02)
+    return own.processes()
+
+
+def _end(processes: Processes) -> None:
+    everything = tree.everything()
+    doomed = tree.of_session(processes.pid, processes.pid_start, everything) if processes.pid else []
+    supervisor = tree.look(processes.supervisor)
+    if supervisor is not None and supervisor.start == processes.supervisor_start:
+        doomed += [supervisor, *tree.below(supervisor.pid, everything, own_session=-1)]
+    for proc in doomed:
+        tree.send(proc.pid, signal.SIGKILL)
 
 
 @pytest.fixture

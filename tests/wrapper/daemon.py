@@ -31,6 +31,7 @@ class Daemon:
     at: list[float] = attrs.field(factory=list)  # trio's time of each frame
     connections: int = 0
     refuse: str = ""  # answer each connect with this error code
+    killing: bool = False  # as the daemon does: a kill is forwarded again to every wrapper that comes back
     deaf: bool = False  # acknowledge no output
     hang_up_after: int | None = None  # cut each connection after so many messages of output
     _links: dict[str, trio_websocket.WebSocketConnection] = attrs.field(factory=dict)
@@ -103,7 +104,7 @@ class Daemon:
             case wire.Connect():
                 return [wire.Ack(ack_type="connect", offset=len(held) + self.cuts.get(run, 0))]
             case wire.Start():
-                return [wire.Ack(ack_type="start")]
+                return [wire.Ack(ack_type="start"), *([wire.Kill(grace=1)] if self.killing else [])]
             case wire.Output():
                 self._keep(run, message)
                 return [] if self.deaf else [wire.Ack(ack_type="output", seq=message.seq)]

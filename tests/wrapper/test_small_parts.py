@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import os
 from math import inf
 from pathlib import Path
 
 import pytest
 
-from sp_wrapper import claim, journal, state
+from sp_wrapper import channel, claim, journal, state
 from sp_wrapper.order import Order, parse
+from sp_wrapper.reporters import Reporters
 from sp_wrapper.timer import Timer
 from tests.wrapper.conftest import names
 from tests.wrapper.test_order import LEAST
@@ -90,6 +92,19 @@ def test_of_many_who_claim_a_run_one_gets_it(tmp_path: Path) -> None:
     assert own.order() == order
     os.close(lock)
     assert own.is_left()
+
+
+def test_a_machine_without_room_for_a_reporter_gets_one_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    order = parse(LEAST)
+    job = channel.Job(claim.Claim(state.StateDir(str(tmp_path / "state")), "run"), order, os.getpid(), 0, 0.0)
+    started = Reporters(lambda *_: 0, journal.Journal(order), ())
+    monkeypatch.setattr(os, "fork", no_room)
+    started.start(job, 100.0)
+    assert (started.due_at, list(started.interests())) == (130.0, [])
+    started.help(lambda: None)
 
 
 def test_only_what_belongs_to_the_order_is_kept(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._append(text)
 
+    def note_exception(self) -> None:
+        """Write down the exception that is being handled."""
+        import traceback  # noqa: PLC0415 - rarely needed, and would delay every command
+
+        self.note(traceback.format_exc())
+
     def _append(self, text: str) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{at} [{os.getpid()}] {self._about} {text.rstrip()}\n"

@@ -61,11 +61,15 @@ def supervise(
 ) -> None:
     """The life of the background process."""
     journal = Journal(order)
-    supervisor = Supervisor(own, order, environ, job_lock, Reporters(report, journal, keep))
-    supervisor.start()
-    if any(claim.Claim(own.home, run).is_left() for run in own.home.pending() if run != own.run):
-        supervisor.reporters.help(lambda: _deliver_leftovers(own.home, order))
-    supervisor.run()
+    try:
+        supervisor = Supervisor(own, order, environ, job_lock, Reporters(report, journal, keep))
+        supervisor.start()
+        if any(claim.Claim(own.home, run).is_left() for run in own.home.pending() if run != own.run):
+            supervisor.reporters.help(lambda: _deliver_leftovers(own.home, order))
+        supervisor.run()
+    except BaseException:  # the last boundary of the process; its reporter says that it died
+        journal.note_exception()
+        raise
 
 
 def report(job: Job, supervisor: socket.socket) -> int:

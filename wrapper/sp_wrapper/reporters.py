@@ -52,18 +52,28 @@ class Reporters:
         return self._over and recorded
 
     def start(self, job: channel.Job, now: float) -> None:
+        """Start a reporter; where the machine has no room for one now, later."""
         import socket  # noqa: PLC0415 - the command has been started, now it may cost
 
         self.due_at, self._started_at = inf, now
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        self._pid = _fork(lambda: self._report(job, its), (its.fileno(), *self._keep), self._journal)
-        its.close()
-        self._socket, self._told = ours, None
+        try:
+            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            self.due_at = now + MAX_DELAY_S
+            return
+        with its:
+            ours.setblocking(False)
+            self._socket, self._told = ours, None
+            try:
+                self._pid = _fork(lambda: self._report(job, its), (its.fileno(), *self._keep), self._journal)
+            except OSError:
+                self._hang_up()
+                self.due_at = now + MAX_DELAY_S
 
     def help(self, work: Callable[[], object]) -> None:
-        """Run `work` in a process of its own, for which nobody waits."""
-        self._helpers.add(_fork(work, self._keep, self._journal))
+        """Run `work` in a process of its own, for which nobody waits; not at all where there is no room for it."""
+        with contextlib.suppress(OSError):
+            self._helpers.add(_fork(work, self._keep, self._journal))
 
     def ended(self, pid: int, status: int, now: float) -> bool:
         """A child ended. True when it was one of ours."""
@@ -138,8 +148,6 @@ def _fork(work: Callable[[], object], keep: Iterable[int], journal: Journal) -> 
         answer = work()
         code = answer if isinstance(answer, int) else DELIVERED
     except BaseException:  # the last boundary of a process: say it and end
-        import traceback  # noqa: PLC0415 - as above
-
-        journal.note(traceback.format_exc())
+        journal.note_exception()
     finally:
         os._exit(code)

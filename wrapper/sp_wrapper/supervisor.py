@@ -189,11 +189,14 @@ class Supervisor:
         """Do what is due."""
         if self.spool.waiting and self.retry_at <= now:
             self.spool.flush()
-        self.retry_at = now + RETRY_S if self._unwritten() else inf
         if self.result is None:
             self._step_command(now)
         if self.result is not None and not self.recorded:
             self._record()
+        if not self._unwritten():
+            self.retry_at = inf
+        elif self.retry_at <= now or self.retry_at == inf:
+            self.retry_at = now + RETRY_S
 
     def _step_command(self, now: float) -> None:
         if self.status is None and self.timeout.due(now):

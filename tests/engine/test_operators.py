@@ -1,0 +1,74 @@
+"""What people do to living runs and to machines: pause, signal, maintenance by hand."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from saltpeter.domain.outcome import End
+from saltpeter.domain.state import Reason, RunStarted, SlotPassed
+from saltpeter.errors import CommandRefused
+from sp_wrapper import wire
+from tests.helpers.bottle import Script, bottle, fleet, job, now
+from tests.helpers.memory_store import MemoryStore
+
+
+async def test_a_paused_command_does_not_run_into_its_timeout(autojump_clock: MockClock) -> None:
+    async with bottle(job(timeout_s=100.0)) as b:
+        b.play("m1", Script(lasts_s=math.inf))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(30)
+        [handed] = await b.runs.signal("backup", "test", "STOP")
+        assert [execution.machine for execution in handed.told] == ["m1"]
+        assert b.board.state.runs[run].executions["m1"].paused
+        b.wrappers[0].paused = True
+        await trio.sleep(1000)
+        assert b.board.state.runs
+        await b.runs.signal("backup", "test", "CONT")
+        b.wrappers[0].paused = False
+        await b.ended(run)
+        assert b.outcomes(run)["m1"].end is End.TIMED_OUT
+        assert b.end_times(run)["m1"] == pytest.approx(1100, abs=1)
+        assert [m.signal for m in b.wrappers[0].told if isinstance(m, wire.Signal)] == ["STOP", "CONT"]
+
+
+async def test_a_signal_reaches_those_that_are_connected_and_says_whom(autojump_clock: MockClock) -> None:
+    async with bottle(job(), machines=fleet("m1", "m2")) as b:
+        b.play("m1", Script(lasts_s=60))
+        b.play("m2", Script(lasts_s=60, connects_after_s=30))
+        await b.runs.run("backup", "test")
+        await trio.sleep(5)
+        [handed] = await b.runs.signal("backup", "test", "USR1")
+        assert {execution.machine for execution in handed.executions} == {"m1", "m2"}
+        assert {execution.machine for execution in handed.told} == {"m1"}
+        with pytest.raises(CommandRefused, match="not running on m9"):
+            await b.runs.signal("backup", "test", "USR1", machine="m9")
+
+
+async def test_maintenance_by_hand_holds_until_its_end_and_over_a_restart(autojump_clock: MockClock) -> None:
+    store, machines = MemoryStore(), fleet("m1", "m2")
+    hourly = job(schedule="@hourly")
+    async with bottle(hourly, machines=machines, store=store) as b:
+        await b.runs.hold("m2", "ops", "new disk", until=now() + timedelta(hours=2.5))
+        await b.runs.hold("", "ops", "migration")
+        await trio.sleep(3700)
+        assert [passed.reason for passed in b.of(SlotPassed)] == [Reason.MAINTENANCE]
+    async with bottle(hourly, machines=machines, store=store) as b:
+        with pytest.raises(CommandRefused, match="maintenance"):
+            await b.runs.run("backup", "test")
+        await b.runs.release("", "ops")
+        await trio.sleep(3 * 3600)
+        ends = [b.outcomes(started.run)["m2"].end for started in b.of(RunStarted)]
+        assert ends == [End.MAINTENANCE, End.EXITED, End.EXITED]  # 14:00, 15:00 and 16:00
+
+
+async def test_maintenance_that_makes_no_sense_is_refused(autojump_clock: MockClock) -> None:
+    async with bottle(job()) as b:
+        with pytest.raises(CommandRefused, match="passed already"):
+            await b.runs.hold("m1", "ops", "", until=now() - timedelta(seconds=1))
+        with pytest.raises(CommandRefused, match="not under maintenance by hand"):
+            await b.runs.release("m1", "ops")
