@@ -27,6 +27,7 @@ from saltpeter.logs import fields
 log = logging.getLogger(__name__)
 
 NOTHING: Mapping[str, list[str]] = MappingProxyType({})
+_REMOVED = "Not launched: conf.d has the job no more"
 _TOO_MANY = "Not launched: too many machines had failed (max_failures)"
 
 
@@ -185,6 +186,8 @@ class Run:
         async with self._slots:
             if execution.launched:
                 return await execution.follow()
+            if not self.job.command:
+                return outcomes.failed(_REMOVED)
             if too_many_failures(self.outcomes.values(), self.job.max_failures, len(self.executions)):
                 return outcomes.failed(_TOO_MANY)
             self._orders.launch(execution)

@@ -119,6 +119,22 @@ async def test_a_run_whose_job_was_removed_is_followed_to_its_end(autojump_clock
         assert await b.ended(run) is Verdict.SUCCEEDED
 
 
+async def test_what_a_removed_job_had_not_launched_is_not_launched(autojump_clock: MockClock) -> None:
+    machines, store = fleet("m1", "m2"), MemoryStore()
+    async with bottle(job(batch_size=Share(1)), machines=machines, store=store) as b:
+        b.play("m1", Script(lasts_s=math.inf))
+        b.play("m2", Script(lasts_s=math.inf))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(10)
+        [launched] = [name for name, machine in machines.machines.items() if machine.starts]
+    async with bottle(machines=machines, store=store) as b:
+        await resumed_by_wrappers(b, run, {launched: Script(lasts_s=5, code=0)})
+        await b.ended(run)
+        [other] = set(machines.machines) - {launched}
+        assert b.outcomes(run)[launched].succeeded
+        assert "the job no more" in b.outcomes(run)[other].text
+
+
 async def test_slots_of_the_downtime_are_answered(autojump_clock: MockClock) -> None:
     machines, store = fleet("m1"), MemoryStore()
     every_minute: Job = job(schedule="* * * * *")
