@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.helpers.daemon import wrapper_file
 from tests.helpers.salt_lab import salt_lab
 
-__all__ = ["salt_lab"]
+__all__ = ["salt_lab", "wrapper_file"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

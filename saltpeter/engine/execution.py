@@ -123,6 +123,11 @@ class Execution:
         """It has been seen to start."""
         return self._confirmed_at is not None
 
+    @property
+    def reported(self) -> bool:
+        """The machine, or Salt for it, has said how it ended."""
+        return self._report is not None
+
     # --- what the launch learns ------------------------------------------------------------------
 
     def confirm(self) -> None:

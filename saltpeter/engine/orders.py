@@ -24,6 +24,7 @@ from sp_wrapper import wire
 
 log = logging.getLogger(__name__)
 
+_KILL_AGAIN_S = 2.0
 _SALT_AFTER_US_S = 30.0  # Salt's own limit on a plain command lies behind ours: it holds while we are down
 
 
@@ -106,22 +107,28 @@ class Orders:
 
     async def _serve_kills(self, nursery: trio.Nursery) -> None:
         while True:
-            kills: dict[Call, list[str]] = {}
+            kills: dict[Call, list[Execution]] = {}
             for execution, order in await self._kills.take():
-                kills.setdefault(self._kill(execution, order), []).append(execution.id.machine)
-            for call, machines in kills.items():
-                nursery.start_soon(self._send_kill, call, machines, name=f"{self.run} kill")
+                kills.setdefault(self._kill(execution, order), []).append(execution)
+            for call, executions in kills.items():
+                nursery.start_soon(self._send_kill, call, executions, name=f"{self.run} kill")
 
     def _kill(self, execution: Execution, order: wire.Kill) -> Call:
         if self.job.use_wrapper:
             return KillThroughWrapper(path=self.job.wrapper.path, run=self.run, attempt=execution.id.attempt)
         return KillPlain(run=self.run, signal=order.signal, grace_s=order.grace)
 
-    async def _send_kill(self, call: Call, machines: Collection[str]) -> None:
-        try:
-            await hand_out(self._launcher, self._launcher.ticket(), call, machines)
-        except LaunchError as error:
-            log.error("The kill of %s did not go out: %s", self.run, error, extra=fields("kill.failed", run=self.run))
+    async def _send_kill(self, call: Call, executions: Collection[Execution]) -> None:
+        """Without a wrapper it is sent until it has worked: it may come before the command has even started."""
+        while machines := [execution.id.machine for execution in executions if not execution.reported]:
+            try:
+                await hand_out(self._launcher, self._launcher.ticket(), call, machines)
+            except LaunchError as error:
+                text = "The kill of %s did not go out: %s"
+                return log.error(text, self.run, error, extra=fields("kill.failed", run=self.run))
+            if self.job.use_wrapper:
+                return
+            await trio.sleep(_KILL_AGAIN_S)
 
 
 def _attempt(execution: Execution) -> int:

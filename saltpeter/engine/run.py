@@ -65,7 +65,6 @@ class Run:
             log.error("%s cannot be launched: %s", self.id, error, extra=fields("run.failed", run=self.id))
             return await self._end(Verdict.FAILED, str(error))
         await self._see_through(machines)
-        return
 
     async def resume(self, state: RunState) -> None:
         """Take up a run that an earlier daemon began, wherever it stood."""
@@ -81,7 +80,6 @@ class Run:
         for asked in state.kills:  # told again, for nobody knows what came of it
             self.kill(asked.machines or None)
         await self._see_through(state.executions, _tickets(state.executions.values()))
-        return
 
     def kill(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
         """End it on `machines`, None for all. Returns the executions that this concerns."""

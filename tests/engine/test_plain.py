@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from saltpeter.domain.outcome import End
 from saltpeter.domain.state import ExecutionId
-from saltpeter.engine.launcher import KillPlain
+from saltpeter.engine.launcher import KillPlain, StartPlain
 from tests.helpers.bottle import bottle, fleet, job
 from tests.helpers.fake_launcher import Reply
 
@@ -34,9 +34,22 @@ async def test_a_kill_and_a_timeout_go_through_salt(autojump_clock: MockClock, a
         if asked == "kill":
             await b.runs.kill("backup", "test")
         await b.ended(run)
-        [kill] = [call for _, call in b.fleet.machines["m1"].acted_on if isinstance(call, KillPlain)]
+        [kill, *_] = [call for _, call in b.fleet.machines["m1"].acted_on if isinstance(call, KillPlain)]
         assert (kill.run, kill.signal, kill.grace_s) == (run, "INT", 4.0)
         assert b.outcomes(run)["m1"].code == (143 if asked == "kill" else 124)
+
+
+async def test_a_kill_that_comes_before_the_command_is_sent_again(autojump_clock: MockClock) -> None:
+    async with bottle(job(use_wrapper=False, timeout_s=math.inf)) as b:
+        b.fleet.machines["m1"].on_start = lambda machine, call: Reply(0, after_s=math.inf)
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(0.05)  # published, and not there yet
+        b.fleet.machines["m1"].start_delay_s = 0.0
+        await b.runs.kill("backup", "test")
+        await b.ended(run)
+        calls = [type(call) for _, call in b.fleet.machines["m1"].acted_on]
+        assert calls == [KillPlain, StartPlain, KillPlain]
+        assert b.outcomes(run)["m1"].end is End.KILLED
 
 
 async def test_a_machine_that_dies_while_it_runs_is_lost(autojump_clock: MockClock) -> None:

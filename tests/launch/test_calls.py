@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saltpeter.engine.launcher import Answer, AskStatus, FindPlain, KillPlain, Ping, StartPlain, StartWrapper
@@ -76,6 +76,7 @@ TRICKY = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(TRICKY, min_size=2, max_size=4).map("".join), TRICKY)
 def test_every_name_reaches_the_wrapper_as_it_is(name: str, machine: str) -> None:
     command = rendered(calls.order(AskStatus(path="/w", run=name, attempt=2)).kwargs["cmd"], machine)
@@ -155,9 +156,11 @@ def test_a_job_that_was_found_has_a_text() -> None:
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["return", "retcode", "success", "out"]), ANYTHING))
 def test_no_return_is_too_strange_to_be_an_answer(returned: dict[str, Any]) -> None:
     answer = calls.answer("m1", returned)
@@ -194,6 +197,21 @@ def test_a_kill_ends_the_whole_tree_of_its_run_and_machine_and_nothing_else() ->
             kill(KillPlain(run=run_id, signal="KILL", grace_s=1), machine)
         for process in started:
             process.wait(5)
+
+
+def test_a_process_that_forks_until_the_end_is_caught_up_with_and_told_once() -> None:
+    busy = "trap 'echo told; exit 0' TERM; while :; do sleep 0.01; done"
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"echo ready; {busy}"],
+        env={**os.environ, "SP_JOB_INSTANCE": RUN, "SP_MACHINE_ID": "m1"},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()
+        assert kill(KillPlain(run=RUN, signal="TERM", grace_s=10), "m1").returncode == 0
+        assert process.stdout.read() == b"told\n"
+    assert process.wait(5) == 0
 
 
 def test_what_ignores_the_signal_is_killed_after_the_grace() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saltpeter.engine.launcher import Answer
 from saltpeter.launch.desk import Desk
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc")))
 def test_a_machine_is_heard_once_and_its_first_word_stands(machines: list[str]) -> None:
     desk = Desk()

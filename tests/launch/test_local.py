@@ -98,7 +98,7 @@ async def test_no_more_wrappers_are_started_at_once_than_the_host_can_bear(
     launcher: LocalLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher._places.total_tokens = 2
-    path = script(tmp_path / "w", f'cd {tmp_path}; mkdir "at_$$"; ls -d at_* | wc -l; sleep 0.02; rmdir "at_$$"')
+    path = script(tmp_path / "w", f'cd {tmp_path}; mkdir "at_$$"; set -- at_*; echo $#; sleep 0.02; rmdir "at_$$"')
     answers = await ask(launcher, StartWrapper(path=path, env={}), *(f"m{number}" for number in range(8)))
     assert {int(answer.text) for answer in answers} <= {1, 2}
 

@@ -13,7 +13,7 @@ import msgpack
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saltpeter.launch import saltbus
@@ -45,6 +45,7 @@ def test_only_returns_of_wanted_jobs_are_found() -> None:
     assert [(found.jid, found.minion, found.data["return"]) for found in decoded(stream)] == [("1", "m1", True)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("12"), st.sampled_from(["m1", "ü"]), st.text()), max_size=5), st.data())
 def test_returns_are_found_however_the_bytes_are_cut(events: list[tuple[str, str, str]], data: st.DataObject) -> None:
     stream = b"".join(returned(*each) for each in events)
@@ -54,6 +55,7 @@ def test_returns_are_found_however_the_bytes_are_cut(events: list[tuple[str, str
     assert found == [each for each in events if each[0] == "1"]
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_no_bytes_do_worse_than_a_bad_stream(noise: bytes) -> None:
     with suppress(BadStreamError):
