@@ -42,11 +42,15 @@ class StoreError(SaltpeterError):
     """The store could not make something durable."""
 
 
-class SlotTaken(StoreError):
+class StoreRefused(StoreError):
+    """The store will not write that, however often it is asked."""
+
+
+class SlotTaken(StoreRefused):
     """The ledger already holds a run of this job for this slot."""
 
 
-class RunTaken(StoreError):
+class RunTaken(StoreRefused):
     """The ledger already holds a run of this id, for another slot or by hand."""
 
 

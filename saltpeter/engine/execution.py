@@ -15,7 +15,7 @@ from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
 from saltpeter.domain.state import CameLate, Confirmed, Ended, ExecutionId, ExecutionState, OutputGrew, Paused, Started
-from saltpeter.engine.record import Recorder
+from saltpeter.engine.record import Recorder, persistently
 from saltpeter.engine.storage import Store
 from saltpeter.logs import fields
 from sp_wrapper import wire
@@ -210,7 +210,8 @@ class Execution:
 
     async def note(self, text: str) -> None:
         """Add a line of our own to the output."""
-        await (await self._store()).note(self.id, text)
+        store = await self._store()
+        await persistently(lambda: store.note(self.id, text))
 
     def signal(self, signal: str) -> bool:
         """Have the machine send `signal` to the command's tree; False when nobody there can be told."""
@@ -270,7 +271,8 @@ class Execution:
     async def output(self, output: wire.Output) -> int:
         self.renew()
         offset = output.offset if output.offset is not None else await self.length()
-        length = await (await self._store()).append(self.id, offset, output.data, output.cut)
+        store = await self._store()
+        length = await persistently(lambda: store.append(self.id, offset, output.data, output.cut))
         at, fresh = self.now(), length - max(offset, self._copied)
         self.record.board.post(OutputGrew(execution=self.id, length=length, at=at))
         if fresh > 0:
@@ -279,7 +281,8 @@ class Execution:
         return length
 
     async def log(self, log: wire.Log) -> None:
-        await (await self._store()).log(self.id, self.now(), log.level, log.text)
+        store, at = await self._store(), self.now()
+        await persistently(lambda: store.log(self.id, at, log.level, log.text))
 
     async def completed(self, complete: wire.Complete) -> None:
         report = outcomes.reported(complete)
@@ -293,6 +296,6 @@ class Execution:
     async def _store(self) -> Store:
         """The store, once it knows how much of this output to keep."""
         if not self._opened:
-            await self.record.store.open_output(self.id, self.job.output_limit)
+            await persistently(lambda: self.record.store.open_output(self.id, self.job.output_limit))
             self._opened = True
         return self.record.store

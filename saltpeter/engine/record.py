@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import attrs
 import trio
@@ -12,8 +13,10 @@ import trio
 from saltpeter.domain.state import ExecutionId, LedgerEvent
 from saltpeter.engine.board import Board
 from saltpeter.engine.storage import Store
-from saltpeter.errors import RunTaken, SlotTaken, StoreError
+from saltpeter.errors import StoreError, StoreRefused
 from saltpeter.logs import fields
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +55,20 @@ class Recorder:
             self.copy.post(event)
 
     async def surely(self, *events: LedgerEvent) -> None:
-        """Record `events` however long the store needs: what happened on a machine must not be forgotten."""
-        while True:
-            try:
-                return await self.once(*events)
-            except (SlotTaken, RunTaken):
-                raise
-            except StoreError as error:
-                log.error("The store cannot write, trying again: %s", error, extra=fields("store.failed"))
-                await trio.sleep(_RETRY_S)
+        """Record `events` however long the store needs: what happened on a machine must not be forgotten.
+
+        Raises StoreRefused.
+        """
+        await persistently(lambda: self.once(*events))
+
+
+async def persistently(write: Callable[[], Awaitable[T]]) -> T:
+    """Do `write` until the store can: a disk that is full does not stay so. Raises StoreRefused."""
+    while True:
+        try:
+            return await write()
+        except StoreRefused:
+            raise
+        except StoreError as error:
+            log.error("The store cannot write, trying again: %s", error, extra=fields("store.failed"))
+        await trio.sleep(_RETRY_S)

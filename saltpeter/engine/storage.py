@@ -56,6 +56,55 @@ class LogLine:
     text: str
 
 
+@attrs.frozen
+class Downtime:
+    """No daemon was there; `since` is None for all the time before the first that is known."""
+
+    since: datetime | None
+    until: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What is known of a job's slot at an instant, or of the nearest one to it.
+
+    A run by hand counts as a slot at its start. At most one of `run` and `passed` is given. `down` is the time
+    without a daemon that the instant, or else the slot, fell into.
+    """
+
+    slot: datetime | None = None  # None: no slot is known
+    run: RunState | None = None
+    passed: Passed | None = None
+    down: Downtime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Writing:
+    """How it goes to make things durable. The seconds are those of the latest commits, 0 before the first."""
+
+    failing_since: datetime | None = None  # None: it works
+    why: str = ""  # it fails
+    waiting: int = 0  # pieces of work that are not durable yet
+    commits: int = 0
+    median_s: float = 0.0
+    p99_s: float = 0.0
+    longest_s: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class StoreHealth:
+    ledger: Writing
+    output: Writing
+    ledger_bytes: int
+    output_bytes: int
+    free_bytes: int  # of the file system
+    set_aside: tuple[str, ...]  # files that were damaged, and replaced
+
+    @property
+    def ok(self) -> bool:
+        return self.ledger.failing_since is None and self.output.failing_since is None
+
+
 class Store(Protocol):
     """Every method that writes returns when its fact would survive the daemon's death."""
 
@@ -121,3 +170,9 @@ class History(Protocol):
 
     async def logs(self, execution: ExecutionId) -> Sequence[LogLine]:
         """The wrapper's events, oldest first."""
+
+    async def why(self, job: str, at: datetime) -> Answer:
+        """What became of the job's slot at `at`, or nearest to it."""
+
+    async def health(self) -> StoreHealth:
+        """How the store fares, and how large it is."""
