@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sp_wrapper import wire
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, 123456, tzinfo=timezone.utc)
