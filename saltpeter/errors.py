@@ -38,6 +38,10 @@ class LaunchUnknown(SaltpeterError):
     """Nobody can say whether the machines got it: ask again, with the same ticket only."""
 
 
+class SecretError(SaltpeterError):
+    """A secret could not be read. The text names the variable and its source, never the value."""
+
+
 class StoreError(SaltpeterError):
     """The store could not make something durable."""
 

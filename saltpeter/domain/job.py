@@ -125,6 +125,18 @@ class Job:
     written: Mapping[str, object] = MappingProxyType({})  # the keys as the file has them, for people and clients
 
 
+@attrs.frozen
+class Retention:
+    """How much of the past is kept: the first limit that is reached counts. None is no limit."""
+
+    days: int | None = 90
+    runs_per_job: int | None = None
+    bytes: int | None = 10 * 1024**3  # ledger and output together
+
+
+KEEP_EVERYTHING = Retention(days=None, runs_per_job=None, bytes=None)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """`saltpeter_config`. A change of a key in `domain.config.NEEDS_RESTART` takes effect at the next start."""
@@ -145,6 +157,7 @@ class Settings:
     executor: str = "salt"  # salt or local
     respond_within_s: float = 15.0
     master_config: str = "/etc/salt/master"
+    retention: Retention = Retention()
 
 
 @attrs.frozen(kw_only=True)

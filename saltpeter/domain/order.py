@@ -32,4 +32,6 @@ def wrapper_env(job: Job, *, run: str, attempt: int, token: str, url: str) -> Ma
     }
     if job.overlap is Overlap.ALLOW:
         order["SP_ALLOW_OVERLAP"] = "1"
+    if job.secret_env:
+        order["SP_SECRETS"] = ",".join(job.secret_env)  # the names only: what Salt carries, Salt keeps
     return {**job.env, **order}

@@ -10,7 +10,7 @@ import attrs
 
 from saltpeter.domain import values
 from saltpeter.domain.document import MAINTENANCE_KEY, SETTINGS_KEY, Document
-from saltpeter.domain.job import Maintenance, Settings
+from saltpeter.domain.job import KEEP_EVERYTHING, Maintenance, Settings
 from saltpeter.domain.written import Fault, Keys, WrittenMaintenance, WrittenSettings, read
 from saltpeter.domain.yamltext import Scalar
 from saltpeter.errors import Problem
@@ -27,6 +27,7 @@ NEEDS_RESTART = frozenset(
         "allow_legacy_wrappers",
         "executor",
         "master_config",
+        "default_saltpeter_server_host",
     }
 )
 
@@ -55,9 +56,13 @@ class _Said:
 def merge_settings(
     documents: Collection[Document], last: Settings | None, defaults: Settings
 ) -> tuple[Settings, list[Problem]]:
-    """The settings of all files; where two differ, the first counts. A bad value leaves that of `last`."""
+    """The settings of all files; where two differ, the first counts. A bad value leaves that of `last`.
+
+    Where there is no `last` and nobody knows what is to be kept, everything is.
+    """
     problems: list[Problem] = []
     said: dict[str, _Said] = {}
+    guessed = last is None and any(document.entries is None for document in documents)
     for document, written in _sections(documents, SETTINGS_KEY, WrittenSettings, problems):
         keys = _checked(written)
         problems += [fault.problem(document.path, SETTINGS_KEY) for fault in keys.faults]
@@ -67,12 +72,15 @@ def merge_settings(
             if first.value != plain:
                 fault = Fault(key, keys.lines[key], f"says something else than {first.place}, which counts")
                 problems.append(fault.problem(document.path, SETTINGS_KEY))
+        guessed |= last is None and "retention" in keys.bad
         if last is not None:
             for key in keys.bad - _OF_NO_USE.keys():
                 said.setdefault(key, _Said(_get(last, key), document.path))
     settings = defaults
     for key, each in said.items():
         settings = _with(settings, key, each.value)
+    if guessed and "retention" not in said:
+        settings = attrs.evolve(settings, retention=KEEP_EVERYTHING)
     return settings, problems
 
 

@@ -38,6 +38,7 @@ class Reason(enum.Enum):
     NO_TARGETS = "no_targets"
     MISSED = "missed"  # noticed later than its misfire_grace
     COALESCED = "coalesced"  # one run stands for several slots of a gap
+    WAITING = "waiting"  # for the job's last run to end; then it runs, or another reason follows
     HELD = "held"  # the store could not make it durable, or the daemon was stopping
     FAILED = "error"
 
@@ -64,6 +65,14 @@ class SlotPassed:
     text: str
     at: datetime
     last: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Awaited:
+    """From `at` on the job's slots count: it is new, it came back, or its schedule has changed."""
+
+    job: str
+    at: datetime
 
 
 @attrs.frozen(kw_only=True)
@@ -200,6 +209,7 @@ class Recalled:
 LedgerEvent: TypeAlias = Union[
     RunStarted,
     SlotPassed,
+    Awaited,
     Targeted,
     Launched,
     Retrying,
@@ -303,7 +313,7 @@ def apply(state: State, event: Event) -> None:
                 _touch(state, run.job)
         case Configured() | HoldSet() | HoldEnded():
             _apply_to_settings(state, event)
-        case SlotPassed() | RunStarted() | NextSlot() | Recalled():
+        case SlotPassed() | RunStarted() | Awaited() | NextSlot() | Recalled():
             _touch(state, _apply_to_job(state, event))
         case _:
             assert_never(event)
@@ -322,10 +332,10 @@ def _apply_to_settings(state: State, event: Configured | HoldSet | HoldEnded) ->
             assert_never(event)
 
 
-def _apply_to_job(state: State, event: SlotPassed | RunStarted | NextSlot | Recalled) -> str:
+def _apply_to_job(state: State, event: SlotPassed | RunStarted | Awaited | NextSlot | Recalled) -> str:
     """Returns the job's name."""
     match event:
-        case SlotPassed():
+        case SlotPassed() | Awaited():
             return event.job
         case RunStarted():
             state.runs[event.run] = RunState(

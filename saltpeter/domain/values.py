@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import attrs
 import cattrs
 
-from saltpeter.domain.job import EVERY_MACHINE, SecretSource, Share
+from saltpeter.domain.job import EVERY_MACHINE, Retention, SecretSource, Share
 from saltpeter.domain.yamltext import Listing, Node, Scalar, Table
 
 Text = NewType("Text", str)  # not empty
@@ -35,6 +35,7 @@ Secrets = NewType("Secrets", Mapping[str, SecretSource])
 
 LONGEST_S = 3650 * 86400.0  # ten years
 SMALLEST_OUTPUT = 1024
+SMALLEST_HISTORY = 16 * 1024**2  # bytes
 RESERVED = "SP_"  # begins the variables that the wrapper is told things by
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -144,6 +145,38 @@ def byte_count(node: Node) -> ByteCount:
     if size < SMALLEST_OUTPUT:
         raise Wrong(f"{word!r} is less than {SMALLEST_OUTPUT} bytes")
     return ByteCount(size)
+
+
+def retention(node: Node) -> Retention:
+    """Any of its keys; 0 is no limit, and a key that is not there has its default."""
+    readers: dict[str, Callable[[Node], int]] = {"days": _days, "runs_per_job": count, "bytes": _history_size}
+    if not isinstance(node, Table):
+        raise Wrong("must be keys with their values: days, runs_per_job, bytes", node.line)
+    for key, first in node.twice():
+        raise Wrong(f"{key.text} was given before, in line {first.line}", key.line)
+    limits: dict[str, int | None] = {}
+    for key, value in node.entries:
+        if key.text not in readers:
+            raise Wrong(f"unknown key {key.text}{suggestion(key.text, readers)}", key.line)
+        if not (isinstance(value, Scalar) and value.is_null):
+            limits[key.text] = readers[key.text](value) or None
+    return Retention(**limits)
+
+
+def _days(node: Node) -> int:
+    days = count(node)
+    if days > LONGEST_S / 86400:
+        raise Wrong(f"{days} days are more than ten years; 0 is no limit", node.line)
+    return days
+
+
+def _history_size(node: Node) -> int:
+    if scalar(node) == "0":
+        return 0
+    size = byte_count(node)
+    if size < SMALLEST_HISTORY:
+        raise Wrong(f"{scalar(node)!r} is less than {SMALLEST_HISTORY // 1024**2} MiB")
+    return size
 
 
 def share(node: Node) -> Share:
@@ -277,7 +310,7 @@ def _make_converter() -> cattrs.Converter:
     readers: dict[object, Callable[[Node], object]] = {
         Text: text, Flag: flag, Count: count, Port: port, Seconds: seconds, Factor: factor, ByteCount: byte_count,
         Share: share, Success: success, AbsolutePath: absolute_path, UserName: user_name, SignalName: signal_name,
-        Words: words, Targets: targets, Environment: environment, Secrets: secrets,
+        Words: words, Targets: targets, Environment: environment, Secrets: secrets, Retention: retention,
     }  # fmt: skip
     for kind, read in readers.items():
         made.register_structure_hook(kind, _hook(read))

@@ -10,7 +10,7 @@ from typing import Any, NewType
 import attrs
 
 from saltpeter.domain import values
-from saltpeter.domain.job import Overlap, Share, TargetType
+from saltpeter.domain.job import Overlap, Retention, Share, TargetType
 from saltpeter.domain.schedule import DayMatch, Misfire
 from saltpeter.domain.values import (
     AbsolutePath,
@@ -131,6 +131,7 @@ class WrittenSettings:
     executor: Executor | None = None
     respond_within: Seconds | None = None
     master_config: AbsolutePath | None = None
+    retention: Retention | None = None
     elasticsearch: Ignored | None = None
     elasticsearch_index: Ignored | None = None
     opensearch: Ignored | None = None

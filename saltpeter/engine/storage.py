@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -105,6 +105,25 @@ class StoreHealth:
         return self.ledger.failing_since is None and self.output.failing_since is None
 
 
+@attrs.frozen
+class Tally:
+    """How many machines a run has, and on how many of them it failed; those under maintenance did not."""
+
+    machines: int = 0
+    failed: int = 0
+
+
+@attrs.frozen
+class Stretch:
+    """When an execution began and ended, as far as it has, and with which code."""
+
+    job: str
+    execution: ExecutionId
+    began_at: datetime | None
+    ended_at: datetime | None
+    code: int | None
+
+
 class Store(Protocol):
     """Every method that writes returns when its fact would survive the daemon's death."""
 
@@ -145,7 +164,11 @@ class Store(Protocol):
         """The maintenance that was set by hand and not ended, whether its time has passed or not."""
 
     async def last_slots(self) -> dict[str, datetime]:
-        """The newest slot of each job that has an answer: it ran, or was passed over."""
+        """Of each job the newest slot that has an answer (it ran, or was passed over), or from when on its slots
+        count, where that is later."""
+
+    async def waiting(self) -> Mapping[str, datetime]:
+        """Of each job the newest slot that waited for its turn, if nothing else is known of that slot."""
 
 
 class History(Protocol):
@@ -155,9 +178,23 @@ class History(Protocol):
         """The run of that id, with the latest attempt of each machine."""
 
     async def runs(
-        self, job: str | None = None, since: datetime | None = None, until: datetime | None = None, limit: int = 100
+        self,
+        job: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        failed: bool | None = None,
     ) -> Sequence[RunState]:
-        """Runs that started in [since, until), newest first, of `job` or of any; without executions and kills."""
+        """Runs that started in [since, until), newest first, of `job` or of any; without executions and kills.
+
+        `failed`: only those that ended without success, or only those that succeeded.
+        """
+
+    async def tallies(self, runs: Sequence[str]) -> Mapping[str, Tally]:
+        """Of each of `runs` that has machines, how many, and on how many it failed."""
+
+    async def stretches(self, since: datetime, until: datetime, limit: int) -> Sequence[Stretch]:
+        """Every execution of the runs that started in [since, until), oldest first, at most `limit`."""
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         """Every attempt on every machine of the run, earliest first."""

@@ -41,6 +41,18 @@ def last_slots(connection: sqlite3.Connection) -> dict[str, datetime]:
     return {name: from_us(slot_us) for name, slot_us in rows}
 
 
+def waiting(connection: sqlite3.Connection) -> dict[str, datetime]:
+    """Of each job the newest slot that waited for its turn, if nothing else is known of that slot."""
+    rows = connection.execute(
+        "SELECT name, max(last_us) FROM passed JOIN jobs ON jobs.key = passed.job WHERE reason = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.job = passed.job AND slot_us = last_us)"
+        " AND NOT EXISTS (SELECT 1 FROM passed AS other WHERE other.job = passed.job AND other.reason != ?1"
+        " AND other.last_us >= passed.last_us AND other.first_us <= passed.last_us) GROUP BY name",
+        [Reason.WAITING.value],
+    )
+    return {name: from_us(slot_us) for name, slot_us in rows}
+
+
 def holds(connection: sqlite3.Connection) -> list[Hold]:
     rows = connection.execute("SELECT machine, reason, held_by, since_us, until_us FROM holds ORDER BY machine")
     return [
@@ -56,13 +68,24 @@ def find_run(connection: sqlite3.Connection, run: str) -> RunState | None:
 
 
 def runs(
-    connection: sqlite3.Connection, job: str | None, since: datetime | None, until: datetime | None, limit: int
+    connection: sqlite3.Connection,
+    job: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    *,
+    failed: bool | None = None,
 ) -> list[RunState]:
-    """Runs without their executions and kills that started in [since, until), newest first; `job` None: of any job."""
+    """Runs without their executions and kills that started in [since, until), newest first; `job` None: of any job.
+
+    `failed`: only those that ended without success, or only those that succeeded.
+    """
     bounds = {"started_us >= ?": since, "started_us < ?": until}
     asked: dict[str, object] = {text: to_us(bound) for text, bound in bounds.items() if bound is not None}
     if job is not None:
         asked["jobs.name = ?"] = job
+    if failed is not None:
+        asked["verdict != ?" if failed else "verdict = ?"] = Verdict.SUCCEEDED.value
     condition = " AND ".join(["TRUE", *asked])
     return _runs(connection, condition, "started_us DESC, runs.key DESC", asked.values(), limit)
 

@@ -11,6 +11,7 @@ from typing import TypeAlias, Union
 from typing_extensions import assert_never
 
 from saltpeter.domain.state import (
+    Awaited,
     CameLate,
     Confirmed,
     Ended,
@@ -58,6 +59,8 @@ def _record(connection: sqlite3.Connection, event: LedgerEvent) -> None:
             _record_run(connection, event)
         case SlotPassed():
             _record_passed(connection, [event])
+        case Awaited():
+            _answered(connection, _job(connection, event.job), to_us(event.at))
         case HoldSet() | HoldEnded():
             _record_hold(connection, event)
         case Targeted() | Launched() | KillRequested() | RunEnded():

@@ -7,21 +7,21 @@ numbered, and each knows its position in all that the command wrote, so arriving
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import attrs
 
 from saltpeter.domain.state import ExecutionId
 from saltpeter.engine.storage import LogLine, Piece
-from saltpeter.errors import StoreError
+from saltpeter.errors import StoreRefused
 from saltpeter.store.codec import clean, from_us, to_us
 
 MAX_PIECE = 64 * 1024  # bytes
 _INDEX_BITS = 32  # of a piece's key; the others name its stream
 
 
-class OutputGap(StoreError):
+class OutputGap(StoreRefused):
     """Bytes are missing before the ones to be added: the caller must send those first."""
 
 
@@ -84,6 +84,29 @@ def log(connection: sqlite3.Connection, execution: ExecutionId, at: datetime, le
         "INSERT INTO logs (stream, at_us, level, text) VALUES (?, ?, ?, ?)",
         [stream.key, to_us(at), clean(level), clean(text)],
     )
+
+
+def forget(connection: sqlite3.Connection, runs: Iterable[str]) -> int:
+    """Delete all that is there of `runs`; returns how many streams that were."""
+    keys = [
+        (key,)
+        for run in runs
+        for (key,) in connection.execute("SELECT key FROM streams WHERE run = ?", [run]).fetchall()
+    ]
+    spans = [(key << _INDEX_BITS, (key + 1) << _INDEX_BITS) for (key,) in keys]
+    connection.executemany("DELETE FROM pieces WHERE key >= ? AND key < ?", spans)
+    connection.executemany("DELETE FROM logs WHERE stream = ?", keys)
+    connection.executemany("DELETE FROM streams WHERE key = ?", keys)
+    return len(keys)
+
+
+def oldest(connection: sqlite3.Connection, limit: int) -> list[tuple[str, int]]:
+    """The runs that said something first, each with about as many bytes as are kept of it; at most `limit`."""
+    kept = "sum(min(length - dropped, coalesce(output_limit, length)))"
+    return connection.execute(
+        f"SELECT run, {kept} FROM streams GROUP BY run ORDER BY min(key) LIMIT ?",  # noqa: S608  a text from above
+        [limit],
+    ).fetchall()
 
 
 def cut_text(size: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from saltpeter.errors import StoreError
+from saltpeter.store.places import sync
 
 BUSY_S = 5.0  # how long a locked database is waited for; only another program can lock it for so long
 
@@ -100,7 +100,24 @@ LEDGER: Sequence[str] = (
     ) {_STRICT};
     CREATE INDEX passed_of_job ON passed (job, last_us);
     """,
+    f"""
+    CREATE TABLE lives (  -- when a daemon was there
+        key INTEGER PRIMARY KEY,
+        started_us INTEGER NOT NULL,
+        seen_us INTEGER NOT NULL,  -- the last sign of it
+        ended_us INTEGER  -- NULL: it lives, or died without a word
+    ) {_STRICT};
+
+    CREATE INDEX runs_by_hand ON runs (job, started_us) WHERE slot_us IS NULL;
+    CREATE INDEX passed_by_end ON passed (last_us);
+    CREATE INDEX jobs_by_last_run ON jobs (last_run);  -- else forgetting a run would look through all jobs
+    """,
 )
+
+# What has been made of a file, and by which saltpeter.
+_STEPS = f"""
+    CREATE TABLE IF NOT EXISTS steps (schema INTEGER PRIMARY KEY, saltpeter TEXT NOT NULL) {_STRICT};
+"""
 
 # One file for each day of runs, so that forgetting a day is removing a file.
 OUTPUT: Sequence[str] = (
@@ -138,8 +155,8 @@ OUTPUT: Sequence[str] = (
 )
 
 
-def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open `path` for writing, made or brought up to date as needed.
+def connect(path: Path, migrations: Sequence[str], version: str = "") -> sqlite3.Connection:
+    """Open `path` for writing, made or brought up to date as needed; `version` is this saltpeter's.
 
     Raises StoreError for a file of a newer saltpeter, sqlite3.Error and OSError for one that cannot be used.
     """
@@ -147,12 +164,13 @@ def connect(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         _create(path)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before all else; has no effect on what is there
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, that is 16 MiB
         connection.execute("PRAGMA journal_size_limit = 67108864")  # what a burst leaves behind is cut to 64 MiB
-        _migrate(connection, migrations, path)
+        _migrate(connection, migrations, path, version)
     except BaseException:
         connection.close()
         raise
@@ -169,21 +187,41 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def give_back(connection: sqlite3.Connection, pages: int) -> int:
+    """Let the file shrink by up to `pages` of those that hold nothing; returns how many of these there are then."""
+    for _ in range(min(pages, pragma(connection, "freelist_count"))):
+        connection.execute("PRAGMA incremental_vacuum(1)")  # one at a time: Python takes only its first step
+    return pragma(connection, "freelist_count")
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """The value of a setting or a figure that SQLite keeps; `name` is a text of ours."""
+    [value] = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
 def _create(path: Path) -> None:
     """An empty file that only we may read (it will hold tokens and output), and that a power cut does not undo."""
     path.touch(mode=0o600)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync(path.parent)
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path, version: str) -> None:
+    schema = pragma(connection, "user_version")
+    if schema > len(migrations):
+        raise StoreError(_newer(connection, path, schema, len(migrations)))
+    for number, script in enumerate(migrations[schema:], start=schema + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {_STEPS}; {script};")
+        connection.execute("INSERT INTO steps VALUES (?, ?)", [number, version])
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+
+
+def _newer(connection: sqlite3.Connection, path: Path, schema: int, known: int) -> str:
+    """What to tell who opens a file that a later saltpeter has changed."""
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
-    [version] = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(migrations):
-        raise StoreError(
-            f"{path} was written by a newer saltpeter (schema {version}, this one knows {len(migrations)})"
-        )
-    for number, script in enumerate(migrations[version:], start=version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
+        row = connection.execute("SELECT saltpeter FROM steps WHERE schema = ?", [schema]).fetchone()
+    except sqlite3.OperationalError:  # that later saltpeter writes it down elsewhere
+        row = None
+    writer = f"saltpeter {row[0]}" if row and row[0] else "a newer saltpeter"
+    return f"{path} was written by {writer} (schema {schema}, this one knows {known}): that one, or a later, is needed"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,28 +22,39 @@ from saltpeter.domain.state import (
     RunStarted,
     RunState,
 )
-from saltpeter.engine.storage import LogLine, Passed, Piece
+from saltpeter.engine.clock import now
+from saltpeter.engine.storage import Answer, LogLine, Passed, Piece, StoreHealth, Stretch, Tally
 from saltpeter.errors import StoreError
-from saltpeter.store import history, ledger, output
+from saltpeter.store import forgetting, history, ledger, lives, output, summaries, why
+from saltpeter.store.checkup import make_sure_of
+from saltpeter.store.forgetting import Doomed
+from saltpeter.store.places import Places, size_of
 from saltpeter.store.readers import Readers
-from saltpeter.store.schema import LEDGER, OUTPUT, connect
+from saltpeter.store.schema import LEDGER, OUTPUT
 from saltpeter.store.writer import Work, Writer
 
-_LEDGER = "ledger.sqlite"
-_OUTPUT = "output"
+LEAVE_FREE = 64 * 1024**2  # bytes of the disk that are for the ledger only
 _MAX_DAYS = 20_000  # runs whose day is remembered
 
 T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_store(statedir: Path) -> AsyncIterator[SqliteStore]:
+async def open_store(
+    statedir: Path, version: str = "", now: Callable[[], datetime] = now
+) -> AsyncIterator[SqliteStore]:
     """The store in `statedir`, which is made if need be. At the end, what is waiting is written.
 
-    Raises StoreError when it cannot be used, or another process has it open.
+    A damaged file is replaced by a new one. `version` is this saltpeter's. Raises StoreError when the directory
+    cannot be used, another process has it open, or a newer saltpeter has written it.
     """
-    with await trio.to_thread.run_sync(_occupy, statedir):
-        store = SqliteStore(statedir)
+    places = Places(statedir)
+    with await trio.to_thread.run_sync(_occupy, places, now(), version):
+        store = SqliteStore(
+            places,
+            ledger_writer=Writer(LEDGER, version, now=now),
+            output_writer=Writer(OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, now=now),
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.ledger_writer.run, name="write the ledger")
             nursery.start_soon(store.output_writer.run, name="write output")
@@ -55,18 +66,14 @@ async def open_store(statedir: Path) -> AsyncIterator[SqliteStore]:
                 store.output_writer.close()
 
 
-def _occupy(statedir: Path) -> ExitStack:
+def _occupy(places: Places, at: datetime, version: str) -> ExitStack:
     """Make sure of the directory, of being alone in it, and of a usable ledger; leaving the stack lets go of it."""
     with ExitStack() as stack:
         try:
-            (statedir / _OUTPUT).mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = stack.enter_context((statedir / "store.lock").open("wb"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            connect(statedir / _LEDGER, LEDGER).close()
-        except BlockingIOError as exc:
-            raise StoreError(f"{statedir} is in use by another saltpeter") from exc
+            stack.enter_context(places.occupied())
+            make_sure_of(places, at, version)
         except (OSError, sqlite3.Error) as exc:
-            raise StoreError(f"{statedir} cannot be used: {exc}") from exc
+            raise StoreError(f"{places.statedir} cannot be used: {exc}") from exc
         return stack.pop_all()
 
 
@@ -75,19 +82,46 @@ class SqliteStore:
     """See `saltpeter.engine.storage` for what the methods promise. Output and ledger are written side by side, so that
     no launch waits for a flood of output."""
 
-    statedir: Path
-    ledger_writer: Writer = attrs.field(factory=lambda: Writer(LEDGER), init=False)
-    output_writer: Writer = attrs.field(factory=lambda: Writer(OUTPUT), init=False)
+    places: Places
+    ledger_writer: Writer
+    output_writer: Writer
     readers: Readers = attrs.field(factory=Readers, init=False)
     _days: dict[str, str] = attrs.field(factory=dict, init=False)  # run -> day of its start
+    _life: int | None = attrs.field(default=None, init=False)  # in the ledger, from the first `seen` on
 
     # --- writing ---------------------------------------------------------------------------------
 
     async def commit(self, *events: LedgerEvent) -> None:
-        await self.ledger_writer.submit(self._ledger_path, lambda connection: ledger.record(connection, events))
+        await self.ledger_writer.submit(self.places.ledger, lambda connection: self._record(connection, events))
         for event in events:
             if isinstance(event, RunStarted):
                 self._remember_day(event.run, history.day(event.at))
+
+    def _record(self, connection: sqlite3.Connection, events: Sequence[LedgerEvent]) -> None:
+        ledger.record(connection, events)
+        if self._life is not None and events:
+            lives.mark(connection, self._life, events[-1].at)
+
+    async def seen(self, at: datetime, *, ending: bool = False) -> None:
+        """The daemon lives at `at`, and stops then if it is `ending`."""
+        self._life = await self.ledger_writer.submit(
+            self.places.ledger, lambda connection: lives.see(connection, self._life, at, ending=ending)
+        )
+
+    async def remove_output(self, day: str) -> None:
+        """Forget all output of the runs of that day."""
+        await self.output_writer.remove(self.places.output(day))
+        self.readers.let_go()
+
+    async def forget(self, runs: Sequence[Doomed], days: Collection[str]) -> None:
+        """Forget `runs`, and what they wrote on any of `days`, which have output."""
+        for day in {each.day for each in runs} & set(days):
+            names = [each.run for each in runs if each.day == day]
+            work = partial(output.forget, runs=names)
+            await self.output_writer.submit(self.places.output(day), work, frees=True)
+        await self.ledger_writer.submit(self.places.ledger, partial(forgetting.forget, runs=runs))
+        for each in runs:
+            self._days.pop(each.run, None)
 
     async def open_output(self, execution: ExecutionId, limit: int) -> None:
         """Keep only the first and the last half of `limit` bytes of its output. To be called before any output."""
@@ -126,6 +160,9 @@ class SqliteStore:
     async def last_slots(self) -> dict[str, datetime]:
         return await self._read_ledger(history.last_slots)
 
+    async def waiting(self) -> dict[str, datetime]:
+        return await self._read_ledger(history.waiting)
+
     # --- what people ask --------------------------------------------------------------------------
 
     async def run(self, run: str) -> RunState | None:
@@ -133,9 +170,22 @@ class SqliteStore:
         return found and (await self._with_lengths([found]))[0]
 
     async def runs(
-        self, job: str | None = None, since: datetime | None = None, until: datetime | None = None, limit: int = 100
+        self,
+        job: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        failed: bool | None = None,
     ) -> Sequence[RunState]:
-        return await self._read_ledger(lambda connection: history.runs(connection, job, since, until, limit))
+        return await self._read_ledger(
+            lambda connection: history.runs(connection, job, since, until, limit, failed=failed)
+        )
+
+    async def tallies(self, runs: Sequence[str]) -> Mapping[str, Tally]:
+        return await self._read_ledger(lambda connection: summaries.tallies(connection, runs))
+
+    async def stretches(self, since: datetime, until: datetime, limit: int) -> Sequence[Stretch]:
+        return await self._read_ledger(lambda connection: summaries.stretches(connection, since, until, limit))
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         found = await self._read_ledger(lambda connection: history.attempts(connection, run))
@@ -153,14 +203,26 @@ class SqliteStore:
     async def logs(self, execution: ExecutionId) -> Sequence[LogLine]:
         return await self._read_output(execution, lambda connection: output.logs(connection, execution), [])
 
+    async def why(self, job: str, at: datetime) -> Answer:
+        found = await self._read_ledger(lambda connection: why.answer(connection, job, at))
+        if found.run is not None:
+            await self._with_lengths([found.run])
+        return found
+
+    async def health(self) -> StoreHealth:
+        return await trio.to_thread.run_sync(self._health)
+
+    def _health(self) -> StoreHealth:
+        return StoreHealth(
+            ledger=self.ledger_writer.writing,
+            output=self.output_writer.writing,
+            ledger_bytes=size_of(self.places.ledger),
+            output_bytes=sum(partition.size for partition in self.places.partitions()),
+            free_bytes=self.places.free(),
+            set_aside=tuple(str(path) for path in self.places.set_aside()),
+        )
+
     # --- where things are -------------------------------------------------------------------------
-
-    @property
-    def _ledger_path(self) -> Path:
-        return self.statedir / _LEDGER
-
-    def _output_path(self, day: str) -> Path:
-        return self.statedir / _OUTPUT / f"output-{day}.sqlite"
 
     async def _day(self, run: str) -> str | None:
         """The day of the run's start; None for a run that the ledger does not know."""
@@ -180,19 +242,19 @@ class SqliteStore:
         day = await self._day(execution.run)
         if day is None:
             raise StoreError(f"{execution}: the ledger does not know this run")
-        return await self.output_writer.submit(self._output_path(day), work, size)
+        return await self.output_writer.submit(self.places.output(day), work, size)
 
     async def _read_output(self, execution: ExecutionId, work: Work[T], nothing: T) -> T:
         day = await self._day(execution.run)
         if day is None:
             return nothing
         try:
-            return await self.readers.read(self._output_path(day), work)
+            return await self.readers.read(self.places.output(day), work)
         except FileNotFoundError:
             return nothing
 
     async def _read_ledger(self, work: Work[T]) -> T:
-        return await self.readers.read(self._ledger_path, work)
+        return await self.readers.read(self.places.ledger, work)
 
     async def _lengths(self, run: str) -> dict[ExecutionId, int]:
         anyone = ExecutionId(run, "")

@@ -19,6 +19,7 @@ from typing_extensions import assert_never
 
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.state import (
+    Awaited,
     CameLate,
     Confirmed,
     Ended,
@@ -177,7 +178,7 @@ def describe(event: LedgerEvent) -> list[Entry]:
         case Retrying() | Started() | Ended() | CameLate():
             texts = _describe_execution(event)
             return [_entry(event.at, event.execution.run, event.execution.machine, text) for text in texts]
-        case Targeted() | Launched() | Confirmed() | HoldSet() | HoldEnded():
+        case Awaited() | Targeted() | Launched() | Confirmed() | HoldSet() | HoldEnded():
             return []
         case _:
             assert_never(event)

@@ -1,18 +1,29 @@
-"""One writer for a family of database files. While one group commits in a thread, the next one gathers."""
+"""One writer for a family of database files. While one group commits in a thread, the next one gathers.
+
+What cannot be written is an error of those who submitted it; the writer itself goes on, and writes again as soon
+as it can.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import trio
 
+from saltpeter.engine.clock import now
+from saltpeter.engine.storage import Writing
 from saltpeter.errors import StoreError
+from saltpeter.store.checkup import is_damage, replace
+from saltpeter.store.places import remove, size_of_journal
 from saltpeter.store.schema import connect
+from saltpeter.store.vitals import Vitals
 
 MAX_ITEMS = 1000  # of one group
 MAX_BYTES = 8 * 1024 * 1024  # of one group: a few tens of milliseconds of an ordinary disk
@@ -26,8 +37,9 @@ Work = Callable[[sqlite3.Connection], T]
 @attrs.define(eq=False)
 class _Item:
     path: Path
-    work: Work[Any]
-    size: int  # bytes, roughly
+    work: Work[Any] | None  # None: remove the file
+    size: int = 0  # bytes, roughly
+    frees: bool = False
     settled: trio.Event = attrs.field(factory=trio.Event)
     result: Any = None
     error: Exception | None = None
@@ -35,9 +47,18 @@ class _Item:
 
 @attrs.define
 class Writer:
-    """Runs pieces of work, each all or nothing, and returns from each when it would survive a power cut."""
+    """Runs pieces of work, each all or nothing, and returns from each when it would survive a power cut.
+
+    `leave_free` bytes of the file system (but at most a twentieth of it) are left to others who need them more. Of
+    `replaceable` files a damaged one is put aside, and a new one begun.
+    """
 
     migrations: Sequence[str]
+    version: str = ""
+    leave_free: int = 0
+    replaceable: bool = False
+    now: Callable[[], datetime] = now
+    _vitals: Vitals = attrs.field(factory=Vitals, init=False)
     _waiting: deque[_Item] = attrs.field(factory=deque, init=False)
     _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
     _closing: bool = attrs.field(default=False, init=False)
@@ -45,25 +66,35 @@ class Writer:
     _thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
     _open: dict[Path, sqlite3.Connection] = attrs.field(factory=dict, init=False)  # the latest used is last
 
-    async def submit(self, path: Path, work: Work[T], size: int = 0) -> T:
+    @property
+    def writing(self) -> Writing:
+        return self._vitals.writing(len(self._waiting))
+
+    async def submit(self, path: Path, work: Work[T], size: int = 0, *, frees: bool = False) -> T:
         """Run `work` on the database at `path`; returns its result once that is durable.
 
         `work` is synchronous, runs in a thread, and undoes nothing itself: what it wrote is taken back when it
         raises, and the error is raised here. It is run even when the caller is cancelled meanwhile. Raises
-        StoreError when the database cannot be written.
+        StoreError when the database cannot be written. Work that `frees` room need not leave any.
         """
+        result: T = await self._settle(_Item(path, work, size, frees))
+        return result
+
+    async def remove(self, path: Path) -> None:
+        """Remove the database: one that is written to later begins anew. Raises StoreError."""
+        await self._settle(_Item(path, None, frees=True))
+
+    async def _settle(self, item: _Item) -> Any:
         if self._closing:
             raise StoreError("the store is closed")
-        item = _Item(path, work, size)
         self._waiting.append(item)
         self._arrived.set()
         await item.settled.wait()
         if isinstance(item.error, (sqlite3.Error, OSError)):
-            raise StoreError(f"{path}: {item.error}") from item.error
+            raise StoreError(f"{item.path}: {item.error}") from item.error
         if item.error is not None:
             raise item.error
-        result: T = item.result
-        return result
+        return item.result
 
     async def run(self) -> None:
         """The service; ends after `close`, when nothing is waiting any more. Cancelling it does not end it sooner."""
@@ -71,7 +102,9 @@ class Writer:
             with self._scope:
                 while await self._has_work():
                     group = self._take_group()
-                    await trio.to_thread.run_sync(self._write, group, limiter=self._thread)
+                    began = trio.current_time()
+                    failure = await trio.to_thread.run_sync(self._write, group, limiter=self._thread)
+                    self._note(failure, trio.current_time() - began)
                     for item in group:
                         item.settled.set()
                 await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
@@ -98,6 +131,12 @@ class Writer:
             size += group[-1].size
         return group
 
+    def _note(self, failure: Exception | None, took_s: float) -> None:
+        if failure is None:
+            self._vitals.committed(took_s)
+        else:
+            self._vitals.failed(str(failure), self.now())
+
     def _abandon(self) -> None:
         self._closing = True
         for item in self._waiting:
@@ -107,20 +146,48 @@ class Writer:
 
     # --- in the thread --------------------------------------------------------------------------
 
-    def _write(self, group: Sequence[_Item]) -> None:
+    def _write(self, group: Sequence[_Item]) -> Exception | None:
+        """Do all of it; returns what kept a file from being written, if anything did."""
         by_path: dict[Path, list[_Item]] = {}
         for item in group:
             by_path.setdefault(item.path, []).append(item)
+        failure = None
         for path, items in by_path.items():
             try:
-                _commit(self._connection(path), items)
+                self._write_file(path, items)
             except (sqlite3.Error, OSError, StoreError) as exc:
+                failure = exc
                 self._forget(path)  # closing takes back what was begun; the next group opens it afresh
                 for item in items:
                     item.error = item.error or exc
+                if self.replaceable and is_damage(exc):
+                    replace(path, str(exc), self.now())
+        return failure
+
+    def _write_file(self, path: Path, items: Sequence[_Item]) -> None:
+        if any(item.work is None for item in items):  # first, so that nothing is lost that is acknowledged
+            self._forget(path)
+            remove(path)
+        pieces = [item for item in items if item.work is not None]
+        if self.leave_free and not all(item.frees for item in pieces):
+            self._make_sure_of_room(path, sum(item.size for item in pieces))
+        if pieces:
+            _commit(self._connection(path), pieces)
+
+    def _make_sure_of_room(self, path: Path, size: int) -> None:
+        if self._room(path) >= 2 * size:  # in the journal, and later in the file
+            return
+        self._connection(path).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self._room(path) < 2 * size:
+            raise StoreError("the last of the disk is not for output")
+
+    def _room(self, path: Path) -> int:
+        """Bytes that may be used when the journal has been copied into its file, and others have their part."""
+        disk = shutil.disk_usage(path.parent)
+        return disk.free - size_of_journal(path) - min(self.leave_free, disk.total // 20)
 
     def _connection(self, path: Path) -> sqlite3.Connection:
-        connection = self._open.pop(path, None) or connect(path, self.migrations)
+        connection = self._open.pop(path, None) or connect(path, self.migrations, self.version)
         self._open[path] = connection
         if len(self._open) > MAX_OPEN:
             self._forget(next(iter(self._open)))
@@ -146,10 +213,10 @@ def _attempt(connection: sqlite3.Connection, item: _Item) -> None:
     """Do the item's work, or nothing of it: one item's failure is no other's."""
     connection.execute("SAVEPOINT item")
     try:
-        item.result = item.work(connection)
+        item.result = item.work and item.work(connection)
     except Exception as exc:  # whatever it is, it belongs to the one who submitted it
         item.error = exc
-        if not connection.in_transaction:
-            raise  # a full disk may make SQLite take back the whole group
+        if not connection.in_transaction or is_damage(exc):
+            raise  # a full disk may make SQLite take back the whole group, and damage is everybody's
         connection.execute("ROLLBACK TO item")
     connection.execute("RELEASE item")

@@ -23,9 +23,11 @@ from saltpeter.domain.config import (
     unreadable,
 )
 from saltpeter.domain.job import (
+    KEEP_EVERYTHING,
     Config,
     Job,
     Overlap,
+    Retention,
     Retry,
     SecretSource,
     Share,
@@ -441,14 +443,54 @@ def test_a_bad_setting_leaves_its_last_good_value() -> None:
     assert load("saltpeter_config: 5", second).config.settings == first.config.settings
 
 
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ("{days: 30}", Retention(30, None, 10 * 1024**3)),
+        ("{days: 0, runs_per_job: 1000, bytes: 2.5GiB}", Retention(None, 1000, 5 * 1024**3 // 2)),
+        ("{days: , bytes: 0}", Retention(90, None, None)),
+    ],
+)
+def test_what_is_kept(written: str, means: Retention) -> None:
+    config = load(f"saltpeter_config: {{retention: {written}}}").config
+    assert (told(config), config.settings.retention) == ([], means)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("90", "1: saltpeter_config.retention: must be keys with their values: days, runs_per_job, bytes"),
+        ("{dayz: 3}", "1: saltpeter_config.retention: unknown key dayz; did you mean days?"),
+        ("{days: 1, days: 2}", "1: saltpeter_config.retention: days was given before, in line 1"),
+        ("{days: 10000}", "1: saltpeter_config.retention: 10000 days are more than ten years; 0 is no limit"),
+        ("{days: forever}", "1: saltpeter_config.retention: 'forever' is not a whole number of 0 or more"),
+        ("{bytes: 1MiB}", "1: saltpeter_config.retention: '1MiB' is less than 16 MiB"),
+    ],
+)
+def test_a_wrong_retention_forgets_nothing_more(written: str, said: str) -> None:
+    before = load("saltpeter_config: {retention: {days: 365}}")
+    config = load(f"saltpeter_config: {{retention: {written}}}", before).config
+    assert told(config) == [f"jobs.yaml:{said}"]
+    assert config.settings.retention == Retention(days=365)
+
+
+@pytest.mark.parametrize("text", ["saltpeter_config: {retention: {days: forever}}", "saltpeter_config: [", ""])
+def test_nothing_is_forgotten_while_nobody_knows_what_to_keep(text: str) -> None:
+    at_start = load(text)
+    assert at_start.config.settings.retention == (KEEP_EVERYTHING if text else Retention())
+    mended = load("saltpeter_config: {retention: {days: 30}}", at_start)
+    assert mended.config.settings.retention == Retention(days=30)
+
+
 def test_what_needs_a_restart() -> None:
     known = keys_of(WrittenSettings)
     assert known.keys() >= NEEDS_RESTART
     old = load("saltpeter_config: {debug: false}").config.settings
     new = load(
-        "saltpeter_config: {debug: true, api_ws_port: 1, default_wrapper_path: /x, statedir: /x}"
+        "saltpeter_config: {debug: true, api_ws_port: 1, default_wrapper_path: /x, statedir: /x,"
+        " default_saltpeter_server_host: there}"
     ).config.settings
-    assert changed_for_restart(old, new) == ("api_ws_port", "statedir")
+    assert changed_for_restart(old, new) == ("api_ws_port", "default_saltpeter_server_host", "statedir")
 
 
 def test_maintenance_of_all_files_adds_up() -> None:

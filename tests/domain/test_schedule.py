@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from saltpeter.domain.schedule import (
     LISTED,
+    PROMPT_S,
     DayMatch,
     Fields,
     Misfire,
@@ -395,16 +396,39 @@ def test_however_time_is_cut_the_same_slots_fire(text: str, wakes: list[datetime
     assert fired(schedule, NOON, wakes) == whole
 
 
-@given(texts, wakes_in_an_hour, st.sampled_from(Misfire), st.sampled_from([0.0, 45.0, 600.0]))
-@settings(max_examples=100, deadline=None)
-def test_every_slot_has_one_answer(text: str, wakes: list[datetime], misfire: Misfire, grace_s: float) -> None:
-    schedule = every(text, misfire=misfire, misfire_grace_s=grace_s)
-    since, answered, unlisted = NOON, list[datetime](), False
-    for now in sorted(wakes):
+# an hour before a change of each kind, and one at which nothing changes
+beginnings = st.sampled_from(
+    [
+        ("Europe/Berlin", NOON),
+        ("Europe/Berlin", datetime(2026, 3, 29, 0, 30, tzinfo=UTC)),
+        ("Europe/Berlin", datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+        ("Australia/Lord_Howe", datetime(2026, 4, 4, 14, 30, tzinfo=UTC)),
+        ("Pacific/Apia", datetime(2011, 12, 30, 9, 30, tzinfo=UTC)),
+        ("America/St_Johns", datetime(2026, 11, 1, 4, 0, tzinfo=UTC)),
+    ]
+)
+gaps_s = st.lists(st.one_of(st.floats(0, 10), st.floats(0, 600), st.floats(0, 7200)), max_size=8)
+graces_s = st.one_of(st.just(0.0), st.floats(0, 90), st.floats(0, 7200))
+busy_texts = st.one_of(texts, st.sampled_from(FIXED), st.sampled_from(WILD))
+
+
+@given(busy_texts, beginnings, gaps_s, st.sampled_from(Misfire), graces_s)
+@settings(max_examples=150, deadline=None)
+def test_every_slot_has_one_answer(
+    text: str, beginning: tuple[str, datetime], gaps: list[float], misfire: Misfire, grace_s: float
+) -> None:
+    """Whatever the schedule, the zone, the gaps and the policy. What starts late is not later than it may be."""
+    zone, begin = beginning
+    schedule = every(text, zone, misfire=misfire, misfire_grace_s=grace_s)
+    since, now, answered, unlisted = begin, begin, list[datetime](), False
+    for gap_s in gaps:
+        now += timedelta(seconds=gap_s)
         planned = plan(schedule, since=since, now=now)
         answered += [*planned.missed.slots, *planned.coalesced.slots, *planned.fire]
         unlisted |= planned.missed.more or planned.coalesced.more
+        assert all((now - slot).total_seconds() <= max(grace_s, PROMPT_S) + 1e-5 for slot in planned.fire)
+        assert all((now - slot).total_seconds() >= grace_s or misfire is Misfire.SKIP for slot in planned.missed.slots)
         since = planned.until
-    due = until(schedule, NOON, since)
+    due = until(schedule, begin, since)
     assert sorted(answered) == (sorted(set(due) & set(answered)) if unlisted else due)
     assert len(answered) == len(set(answered))

@@ -56,7 +56,7 @@ outcomes = st.builds(
 
 def empty_ledger() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(LEDGER[0])
+    connection.executescript("".join(LEDGER))
     return connection
 
 

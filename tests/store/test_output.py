@@ -23,7 +23,7 @@ THERE = ExecutionId("backup_1762346049", "db02")
 
 def empty_day() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(OUTPUT[0])
+    connection.executescript("".join(OUTPUT))
     return connection
 
 

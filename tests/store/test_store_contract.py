@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 
 from saltpeter.domain.outcome import KILLED
 from saltpeter.domain.state import (
+    Awaited,
     Ended,
     ExecutionId,
     KillRequested,
@@ -114,3 +116,24 @@ async def test_the_newest_slot_that_has_an_answer(kind: str, tmp_path: Path) -> 
             SlotPassed(job="backup", slot=missed, last=late, reason=Reason.MISSED, text="and all between", at=late)
         )
         assert await store.last_slots() == {"backup": late}
+        later = late + timedelta(hours=1)
+        await store.commit(Awaited(job="backup", at=later), Awaited(job="new", at=NOON))
+        assert await store.last_slots() == {"backup": later, "new": NOON}
+        await store.commit(Awaited(job="backup", at=NOON))
+        assert await store.last_slots() == {"backup": later, "new": NOON}
+
+
+@KINDS
+async def test_slots_that_wait_until_more_is_known(kind: str, tmp_path: Path) -> None:
+    def waits(job: str, minute: int) -> SlotPassed:
+        slot = NOON + timedelta(minutes=minute)
+        return SlotPassed(job=job, slot=slot, reason=Reason.WAITING, text="for another", at=slot)
+
+    async with a_store(kind, tmp_path) as store:
+        await store.commit(waits("backup", 1), waits("backup", 0), waits("report", 5), waits("report", 6))
+        assert await store.waiting() == {
+            "backup": NOON + timedelta(minutes=1),
+            "report": NOON + timedelta(minutes=6),
+        }
+        await store.commit(started(minute=1), attrs.evolve(waits("report", 6), reason=Reason.OVERLAP))
+        assert await store.waiting() == {"backup": NOON, "report": NOON + timedelta(minutes=5)}

@@ -1,0 +1,132 @@
+"""Where in the state directory what lies. Nothing here opens a database."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import attrs
+
+from saltpeter.errors import StoreError
+
+LEDGER_FILE = "ledger.sqlite"
+OUTPUT_DIRECTORY = "output"
+_LOCK = "store.lock"
+_DAMAGED = ".damaged-"
+_JOURNALS = ("-wal", "-shm")
+
+
+@attrs.frozen
+class Partition:
+    """The output of a day's runs; `size` in bytes."""
+
+    day: str  # UTC, YYYYMMDD
+    path: Path
+    size: int
+
+
+@attrs.frozen
+class Places:
+    statedir: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.statedir / LEDGER_FILE
+
+    @property
+    def lock(self) -> Path:
+        return self.statedir / _LOCK
+
+    def output(self, day: str) -> Path:
+        return self.statedir / OUTPUT_DIRECTORY / f"output-{day}.sqlite"
+
+    def partitions(self) -> list[Partition]:
+        """Oldest first."""
+        found = sorted(self.output("*").parent.glob("output-[0-9]*.sqlite"))
+        return [Partition(path.stem.removeprefix("output-"), path, size_of(path)) for path in found]
+
+    def others(self) -> list[Path]:
+        """What else lies here and belongs to a backup: keys, for one."""
+        files = [path for path in sorted(self.statedir.iterdir()) if path.is_file()]
+        return [path for path in files if not path.name.startswith(LEDGER_FILE) and path.suffix != ".lock"]
+
+    def set_aside(self) -> list[Path]:
+        """The damaged files that were replaced, without their journals."""
+        found = sorted([*self.statedir.glob(f"*{_DAMAGED}*"), *self.output("*").parent.glob(f"*{_DAMAGED}*")])
+        return [path for path in found if not path.name.endswith(_JOURNALS)]
+
+    def free(self) -> int:
+        """Bytes of the file system that are free for us."""
+        return shutil.disk_usage(self.statedir).free
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Be the only one who writes here; the directories are made if need be.
+
+        Raises StoreError when somebody else is, OSError when it cannot be.
+        """
+        self.output("").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.lock.open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise StoreError(f"{self.statedir} is in use by another saltpeter") from exc
+            yield
+
+    def in_use(self) -> bool:
+        """Is somebody writing here? Raises OSError where that cannot be said."""
+        try:
+            with self.lock.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a database with its journals; 0 for one that is not there."""
+    return sum(_size(Path(f"{path}{suffix}")) for suffix in ("", *_JOURNALS))
+
+
+def size_of_journal(path: Path) -> int:
+    return _size(Path(f"{path}-wal"))
+
+
+def remove(path: Path) -> None:
+    """Remove a database that nobody writes any more; one that is gone already is no error."""
+    for suffix in ("", *_JOURNALS):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def put_aside(path: Path, at: datetime) -> Path:
+    """Rename a damaged database, with the journal that belongs to it; returns its new name."""
+    stamp = at.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    aside = Path(f"{path}{_DAMAGED}{stamp}")
+    Path(f"{path}-shm").unlink(missing_ok=True)  # an index into the journal, made anew from it
+    for suffix in ("-wal", ""):
+        if (file := Path(f"{path}{suffix}")).exists():
+            file.rename(f"{aside}{suffix}")
+    return aside
+
+
+def sync(directory: Path) -> None:
+    """Make what was made or renamed in `directory` survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

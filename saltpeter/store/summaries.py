@@ -1,0 +1,47 @@
+"""Many runs at a glance: how many machines, and when each began and ended. Plain functions of a reading connection."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+
+from saltpeter.domain.state import ExecutionId
+from saltpeter.engine.storage import Stretch, Tally
+from saltpeter.store.codec import from_us, to_us
+
+# A row's other columns are those of its max(attempt): SQLite promises so.
+_TALLIES = """
+    SELECT run, count(*), sum(failed) FROM (
+        SELECT runs.run AS run, max(attempt), coalesce(
+            json_extract(outcome, '$.end') NOT IN ('exited', 'maintenance') OR
+            (json_extract(outcome, '$.end') = 'exited' AND json_extract(outcome, '$.code') != 0), FALSE
+        ) AS failed
+        FROM runs JOIN executions ON executions.run = runs.key
+        WHERE runs.run IN (SELECT value FROM json_each(?))
+        GROUP BY runs.key, machine
+    ) GROUP BY run
+"""
+_STRETCHES = """
+    SELECT jobs.name, runs.run, machine, attempt, coalesce(executions.started_us, confirmed_us, launched_us),
+        executions.ended_us, json_extract(outcome, '$.code')
+    FROM runs JOIN jobs ON jobs.key = runs.job JOIN executions ON executions.run = runs.key
+    WHERE runs.started_us >= ? AND runs.started_us < ?
+    ORDER BY runs.started_us, executions.key LIMIT ?
+"""
+
+
+def tallies(connection: sqlite3.Connection, runs: Sequence[str]) -> dict[str, Tally]:
+    """Of each of `runs` that has machines, how many, and on how many it failed."""
+    return {run: Tally(machines, failed) for run, machines, failed in connection.execute(_TALLIES, [json.dumps(runs)])}
+
+
+def stretches(connection: sqlite3.Connection, since: datetime, until: datetime, limit: int) -> list[Stretch]:
+    """Every execution of the runs that started in [since, until), oldest first."""
+    return [
+        Stretch(job, ExecutionId(run, machine, attempt), from_us(began), from_us(ended), code)
+        for job, run, machine, attempt, began, ended, code in connection.execute(
+            _STRETCHES, [to_us(since), to_us(until), limit]
+        )
+    ]
