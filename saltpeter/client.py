@@ -126,13 +126,19 @@ async def _shake_hands(nursery: trio.Nursery, stream: _Stream, where: Path | str
     raise DaemonUnreachable(f"what listens at {where} does not answer like a saltpeter daemon")
 
 
-async def _open_url(url: str) -> _Stream:
+def host_and_port(url: str) -> tuple[str, int]:
+    """What the URL of a control socket names. Raises ValueError for what is none."""
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or parts.hostname is None:
         raise ValueError(f"not the URL of a control socket (ws://host:port): {url!r}")
-    if parts.scheme == "ws":
-        return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
-    return await trio.open_ssl_over_tcp_stream(parts.hostname, parts.port or 443, https_compatible=True)
+    return parts.hostname, parts.port or (80 if parts.scheme == "ws" else 443)
+
+
+async def _open_url(url: str) -> _Stream:
+    host, port = host_and_port(url)
+    if urlsplit(url).scheme == "ws":
+        return await trio.open_tcp_stream(host, port)
+    return await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True)
 
 
 def _why(exc: ConnectionClosed) -> str:

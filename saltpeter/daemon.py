@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,26 +18,34 @@ from saltpeter import logs
 from saltpeter.domain.config import Host
 from saltpeter.domain.job import Config, Settings
 from saltpeter.domain.state import Configured, State
+from saltpeter.endpoints import readiness
 from saltpeter.endpoints.control import ControlEndpoint
 from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.machines import MachinesEndpoint
+from saltpeter.endpoints.metrics import Metrics
+from saltpeter.endpoints.readiness import Check
 from saltpeter.endpoints.sockets import listen_tcp, listen_unix
 from saltpeter.engine.board import Board
 from saltpeter.engine.clock import now, watch_steps
+from saltpeter.engine.lag import LagWatch, watching
 from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.means import Means
-from saltpeter.engine.record import Recorder
+from saltpeter.engine.record import Copies, Recorder
 from saltpeter.engine.recovery import remember, take_up
 from saltpeter.engine.reload import Directory, Reloader, report
 from saltpeter.engine.roster import Executions
 from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
+from saltpeter.engine.storage import StoreHealth
 from saltpeter.engine.tokens import Tokens, load_key
 from saltpeter.host import CONTROL_SOCKET
+from saltpeter.launch.counted import CountedLauncher
 from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
 from saltpeter.logs import fields
+from saltpeter.store.lives import live
+from saltpeter.store.retention import Retention
 from saltpeter.store.sqlite import open_store
 from saltpeter.store.textlog import TextLogs
 from sp_wrapper import __version__
@@ -82,6 +90,7 @@ async def _obey_signals(
         task_status.started()
         async for number in received:
             if number == signal.SIGHUP:
+                log.info("Reload asked for by SIGHUP", extra=fields("config.reload", by="SIGHUP"))
                 reread()
             elif stop.is_set():
                 os._exit(128 + number)
@@ -103,6 +112,10 @@ class Daemon:
         if self._reloader is not None:
             self._reloader.reread()
 
+    async def _reread_to_the_end(self) -> None:
+        if self._reloader is not None:
+            await self._reloader.reread_to_the_end()
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Addresses]:
         """A running daemon. Leaving stops it in order: no more slots, the runs let go of, clients told, store closed.
@@ -116,16 +129,17 @@ class Daemon:
         report(assembly.config)
         board = Board(State(assembly.config))
         async with (
-            open_store(Path(settings.statedir)) as store,
+            open_store(Path(settings.statedir), __version__, now) as store,
             _listening(settings) as listening,
             trio.open_nursery() as services,
         ):
-            copy = TextLogs(Path(settings.logdir))
-            await services.start(copy.run)
+            text_logs, metrics = TextLogs(Path(settings.logdir)), Metrics(board, store.health)
+            await services.start(text_logs.run)
+            launchers = await self._launchers(settings, services, metrics)
             means = Means(
-                record=Recorder(store, board, copy),
+                record=Recorder(store, board, Copies((text_logs, metrics)), metrics.committed),
                 executions=Executions(),
-                launchers=await self._launchers(settings, services),
+                launchers=launchers,
                 now=now,
                 settings=lambda: board.state.config.settings,
                 machines_url=listening.addresses.machines_url,
@@ -133,24 +147,27 @@ class Daemon:
                 tokens=Tokens(await trio.to_thread.run_sync(load_key, Path(settings.statedir) / KEY_FILE)),
                 allow_legacy=settings.allow_legacy_wrappers,
             )
+            await services.start(live, store, now)
             await remember(store, board)
             async with trio.open_nursery() as runs_nursery:
-                runs = Runs(means, runs_nursery, self.reread)
-                scheduler = Scheduler(board, now, runs.due, runs.pass_over, await store.last_slots())
+                runs = Runs(means, runs_nursery, self._reread_to_the_end)
+                scheduler = Scheduler(board, now, runs.due, runs.note, await store.last_slots())
                 await take_up(store, board, runs)
                 await trio.lowlevel.checkpoint()  # so that the runs have put down who may speak for them
-                await listening.serve(
-                    services,
-                    machines=MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers).front(),
-                    control=ControlEndpoint(board, store, runs, __version__, now).front(),
-                )
+                machines = MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers).front()
+                checks = _checks(board, store.health, launchers, listening.addresses)
+                control = ControlEndpoint(board, store, runs, __version__, now, checks, metrics.scrape).front()
+                _observe(metrics, machines=machines, control=control)
+                await listening.serve(services, machines=machines, control=control)
                 self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler))
                 await services.start(self._reloader.serve)
+                await services.start(Retention(lambda: board.state.config.settings.retention, store, now).serve)
                 services.start_soon(watch_steps, scheduler.stir, name="clock")
                 runs_nursery.start_soon(scheduler.serve, name="scheduler")
                 _tune_garbage_collection()
                 log.info("Ready: %s", listening.addresses, extra=fields("daemon.ready", version=__version__))
-                yield listening.addresses
+                with watching(LagWatch(metrics.lagged)):
+                    yield listening.addresses
                 runs_nursery.cancel_scope.cancel()
             services.cancel_scope.cancel()
 
@@ -165,14 +182,37 @@ class Daemon:
 
         return apply
 
-    async def _launchers(self, settings: Settings, services: trio.Nursery) -> dict[str, Launcher]:
+    async def _launchers(self, settings: Settings, services: trio.Nursery, metrics: Metrics) -> dict[str, Launcher]:
         local = LocalLauncher(str(Path(settings.statedir) / "wrappers"))
         await services.start(local.serve)
         if settings.executor != "salt":
             return {"local": local}
         salt = SaltLauncher(settings.master_config, after_import=lambda: self._configure_logs(settings))
         await services.start(salt.serve)
-        return {"local": local, "salt": salt}
+        return {"local": local, "salt": CountedLauncher(salt, metrics.salt_failed)}
+
+
+def _checks(
+    board: Board,
+    health: Callable[[], Awaitable[StoreHealth]],
+    launchers: Mapping[str, Launcher],
+    addresses: Addresses,
+) -> dict[str, Check]:
+    """What must hold for the daemon to be ready."""
+    checks = {
+        "config": readiness.of_config(board),
+        "ports": readiness.always(str(addresses)),
+        "store": readiness.of_store(health),
+    }
+    if "salt" in launchers:
+        checks["salt"] = readiness.of_launcher(launchers["salt"], "the Salt master")
+    return checks
+
+
+def _observe(metrics: Metrics, *, machines: Front, control: Front) -> None:
+    metrics.version(__version__)
+    metrics.gauge("saltpeter_wrappers_connected", "Connections of wrappers", lambda: machines.connected)
+    metrics.gauge("saltpeter_clients_connected", "Clients of the control socket", lambda: control.connected)
 
 
 @attrs.define(eq=False)

@@ -130,6 +130,11 @@ class Front:
     _connections: set[trio.CancelScope] = attrs.field(factory=set, init=False)
     _closing: bool = attrs.field(default=False, init=False)
 
+    @property
+    def connected(self) -> int:
+        """How many WebSockets are open."""
+        return len(self._channels)
+
     async def serve(
         self,
         listeners: Sequence[trio.SocketListener],
@@ -247,9 +252,8 @@ class _Conversation:
         headers = [
             ("Content-Type", response.content_type),
             ("Content-Length", str(len(response.body))),
-            ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
-            *response.headers,
+            *({"Cache-Control": "no-store"} | dict(response.headers)).items(),
             *([("Connection", "close")] if last else []),
         ]
         status = response.status

@@ -123,7 +123,7 @@ class MachinesEndpoint:
     ) -> Session:
         number = self._numbers.get(watch.id)
         durable_seq = None if number is None else number - 1
-        session = Session(channel, about, watch, self._now, Intake(length, number), durable_seq)
+        session = Session(channel, about, watch, self._now, Intake(length, number), durable_seq, hello.wants_secrets)
         self._sessions[watch.id] = session
         if not implied:
             session.tell(wire.Ack(ack_type="connect", offset=length))  # before anything that is pending: a kill

@@ -22,7 +22,9 @@ from saltpeter.logs import fields
 from sp_wrapper import wire
 
 SILENCE_S = 60.0  # four leases: whoever lives has said something, or connects anew
-DRAIN_S = 30.0  # for what an older connection of the same execution had accepted
+# For what an older connection of the same execution had accepted. While a disk is full that takes for ever, and a
+# wrapper whose connect is not acked within 10 seconds hangs up; unheard for a lease (15), it would count as lost.
+DRAIN_S = 5.0
 BACKLOG_MESSAGES = 64
 BACKLOG_BYTES = 4 * 1024 * 1024
 
@@ -79,9 +81,11 @@ class Session:
     _now: Callable[[], datetime]
     _intake: Intake
     _durable_seq: int | None  # the newest number whose output is durable, over all connections
+    _wants_secrets: bool = False
     _name: str = attrs.field(init=False)
     _backlog: Backlog = attrs.field(factory=Backlog, init=False)
     _finished: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _fetching: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._name = f"{self._about.job_instance}:{self._about.machine}"
@@ -102,11 +106,14 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._persist)
+                if self._wants_secrets:
+                    nursery.start_soon(self._fetch_secrets)
                 try:
                     await self._read(first)
                 except wire.RemoteProtocolError as exc:
                     broken = exc  # raised below: in here it would cancel what is being made durable
                 self._backlog.close()
+                self._fetching.cancel()
         finally:
             self._finished.set()
         if broken is not None:
@@ -125,6 +132,10 @@ class Session:
             async for text in self._channel:
                 await self._receive(wire.decode_from_wrapper(text))
                 silence.deadline = trio.current_time() + SILENCE_S
+
+    async def _fetch_secrets(self) -> None:
+        with self._fetching:
+            self.tell(await self._watch.secrets())
 
     async def _receive(self, frame: wire.Frame) -> None:
         if frame.about != self._about:

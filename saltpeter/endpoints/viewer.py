@@ -5,13 +5,14 @@ Nothing queues up for a client: what it is due is worked out from the newest sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from datetime import datetime
 from math import inf
 from typing import Any
 
 import attrs
 
-from saltpeter.domain.state import State
+from saltpeter.domain.state import RunState, State
 from saltpeter.endpoints import views
 
 REPEAT_S = 1.0  # a status, and the details of one job, come at most this often
@@ -33,38 +34,45 @@ class Viewer:
     """
 
     _sp_version: str
+    _living: views.Running = attrs.field(factory=views.Running)
     wake_at: float = attrs.field(default=inf, init=False)
-    _config_serial: int | None = attrs.field(default=None, init=False)
+    _config: tuple[object, ...] | None = attrs.field(default=None, init=False)  # what the last config told of
     _status: _Told = attrs.field(factory=_Told, init=False)
     _status_config: int | None = attrs.field(default=None, init=False)  # whose jobs the last status told of
     _running: dict[str, Any] | None = attrs.field(default=None, init=False)
     _last_state: dict[str, Any] = attrs.field(factory=dict, init=False)
     _details: dict[str, _Told] = attrs.field(factory=dict, init=False)
+    _pinned: dict[str, RunState] = attrs.field(factory=dict, init=False)  # runs that were asked for by their ids
 
     @property
-    def subscribed(self) -> Iterable[str]:
+    def subscribed(self) -> Collection[str]:
         return self._details.keys()
 
-    def subscribe(self, job: str) -> None:
-        """Begin to tell of `job` in detail; for one that was subscribed, tell it all again."""
+    def subscribe(self, job: str, run: RunState | None = None) -> None:
+        """Begin to tell of `job` in detail: of `run`, or of its newest run. What was subscribed is told again."""
         self._details[job] = _Told()
+        self._pinned.pop(job, None)
+        if run is not None:
+            self._pinned[job] = run
 
     def unsubscribe(self, job: str) -> None:
         self._details.pop(job, None)
+        self._pinned.pop(job, None)
 
-    def due(self, state: State, at: float) -> list[dict[str, Any]]:
-        """The messages to send now, in this order."""
+    def run_of(self, state: State, job: str) -> RunState | None:
+        """The run of `job` that the client sees."""
+        return self._pinned.get(job) or views.newest_run(state, job)
+
+    def due(self, state: State, at: float, now: datetime) -> list[dict[str, Any]]:
+        """The messages to send now, in this order. `at` is trio's time and `now` the wall's."""
         self.wake_at = inf
-        messages = []
-        if self._config_serial != state.config_serial:
-            self._config_serial = state.config_serial
-            messages.append({"type": "config", "config": views.config(state), "sp_version": self._sp_version})
+        messages = self._changed_config(state, at, now)
         if self._may_tell(self._status, at, self._status_is_stale(state)):
             messages += self._changed_status(state, at)
         for job, told in self._details.items():
             if self._may_tell(told, at, told.serial < state.touched.get(job, 0)):
                 self._details[job] = _Told(state.serial, at + REPEAT_S)
-                data = views.details(state, job, views.newest_run(state, job))
+                data = views.details(state, job, self.run_of(state, job))
                 messages.append({"type": "details", "cron": job, "data": data})
         return messages
 
@@ -74,11 +82,21 @@ class Viewer:
             self.wake_at = min(self.wake_at, told.again_at)
         return changed and at >= told.again_at
 
+    def _changed_config(self, state: State, at: float, now: datetime) -> list[dict[str, Any]]:
+        ends = [hold.until for hold in state.holds.values() if hold.until is not None and hold.counts(now)]
+        if ends:
+            self.wake_at = at + (min(ends) - now).total_seconds()  # then that machine is not held any more
+        told = (state.config_serial, state.holds_serial, state.maintenance(now))
+        if told == self._config:
+            return []
+        self._config = told
+        return [{"type": "config", "config": views.config(state, now), "sp_version": self._sp_version}]
+
     def _status_is_stale(self, state: State) -> bool:
         return self._status_config != state.config_serial or bool(state.touched_since(self._status.serial))
 
     def _changed_status(self, state: State, at: float) -> list[dict[str, Any]]:
-        changed, running = self._changed_last_state(state), views.running(state)
+        changed, running = self._changed_last_state(state), self._living.of(state)
         self._status.serial, self._status_config = state.serial, state.config_serial
         if not changed and running == self._running:
             return []
@@ -87,12 +105,11 @@ class Viewer:
         return [{"type": "status", "running": running, "last_state": changed, "sp_version": self._sp_version}]
 
     def _changed_last_state(self, state: State) -> dict[str, Any]:
-        newest = views.newest_runs(state)
-        jobs: Iterable[str] = state.touched_since(self._status.serial)
-        if self._status_config != state.config_serial:
-            jobs = {**state.config.jobs, **newest}
-            self._last_state = {job: entry for job, entry in self._last_state.items() if job in jobs}
-        entries = {job: views.last_state(state, job, newest.get(job)) for job in jobs}
+        if self._status_config == state.config_serial:
+            entries = views.last_states(state, state.touched_since(self._status.serial))
+        else:
+            entries = views.last_states(state)
+            self._last_state = {job: entry for job, entry in self._last_state.items() if job in entries}
         changed = {job: entry for job, entry in entries.items() if self._last_state.get(job) != entry}
         self._last_state.update(changed)
         return changed

@@ -6,7 +6,7 @@ Each view is made new, so that nothing in it changes while it waits to be sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,33 +22,44 @@ HIDDEN = "***"
 _SECRET = re.compile("PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
 
 
-def newest_runs(state: State) -> dict[str, RunState]:
-    """The newest run of every job that has one living, else its newest ended one."""
-    return {**state.last, **{run.job: run for run in state.runs.values()}}
-
-
 def newest_run(state: State, job: str) -> RunState | None:
     living = state.runs_of(job)
     return living[-1] if living else state.last.get(job)
 
 
-def config(state: State) -> dict[str, Any]:
-    now = state.config
+def config(state: State, now: datetime) -> dict[str, Any]:
     return {
-        "crons": {name: cron(job) for name, job in now.jobs.items()},
-        "maintenance": {"global": now.maintenance.everything, "machines": sorted(now.maintenance.machines)},
-        "saltpeter_config": settings(now.settings),
-        "problems": [attrs.asdict(problem) for problem in now.problems],
-        "serial": state.config_serial,
+        "crons": {name: cron(job) for name, job in state.config.jobs.items()},
+        "maintenance": maintenance(state, now),
+        "saltpeter_config": settings(state.config.settings),
+        "problems": [attrs.asdict(problem) for problem in state.config.problems],
+        "serial": max(state.config_serial, state.holds_serial),
     }
 
 
+def maintenance(state: State, now: datetime) -> dict[str, Any]:
+    """What is under maintenance at `now`, by conf.d or by hand, and which holds people have set."""
+    counted = state.maintenance(now)
+    holds = [
+        {
+            "machine": hold.machine,
+            "reason": hold.reason,
+            "by": hold.by,
+            "since": _iso(hold.since),
+            "until": _iso(hold.until) or None,
+        }
+        for hold in state.holds.values()
+        if hold.counts(now)
+    ]
+    return {"global": counted.everything, "machines": sorted(counted.machines), "holds": holds}
+
+
 def cron(job: Job) -> dict[str, Any]:
-    """A job as its file has it, with its group; without what its environment keeps secret."""
+    """A job as its file has it, with where that is; without what its environment keeps secret."""
     shown = {key: value for key, value in job.written.items() if key != "secret_env"}
     if isinstance(env := shown.get("env"), Mapping):
         shown["env"] = redacted(env)
-    return {**shown, "group": job.group}
+    return {**shown, "group": job.group, "path": job.path, "line": job.line}
 
 
 def redacted(env: Mapping[Any, Any]) -> dict[str, Any]:
@@ -75,9 +86,23 @@ def running(state: State) -> dict[str, Any]:
             "name": run.job,
             "started": run.started_at.isoformat(),
             "machines": [machine for machine, each in run.executions.items() if each.ended_at is None],
+            "targets": len(run.executions),
         }
         for run in state.runs.values()
     }
+
+
+@attrs.define
+class Running:
+    """The living runs, worked out once for all clients that ask at the same moment."""
+
+    _serial: int = attrs.field(default=-1, init=False)
+    _made: dict[str, Any] = attrs.field(factory=dict, init=False)
+
+    def of(self, state: State) -> dict[str, Any]:
+        if self._serial != state.serial:
+            self._serial, self._made = state.serial, running(state)
+        return self._made
 
 
 def last_state(state: State, job: str, newest: RunState | None) -> dict[str, Any]:
@@ -86,12 +111,17 @@ def last_state(state: State, job: str, newest: RunState | None) -> dict[str, Any
     return {
         "last_run": _iso(newest.started_at if newest else None),
         "result_ok": last is None or last.verdict is Verdict.SUCCEEDED,
+        "verdict": last.verdict.value if last and last.verdict else "",
+        "job_instance": newest.id if newest else "",
+        "next_run": _iso(state.next_slots.get(job)),
     }
 
 
-def last_states(state: State) -> dict[str, Any]:
-    newest = newest_runs(state)
-    return {job: last_state(state, job, newest.get(job)) for job in {**state.config.jobs, **newest}}
+def last_states(state: State, jobs: Iterable[str] | None = None) -> dict[str, Any]:
+    """How the newest runs of `jobs` went; None: of all jobs that are in force or have run."""
+    living = {run.job: run for run in state.runs.values()}
+    wanted = {**state.config.jobs, **state.last, **living} if jobs is None else jobs
+    return {job: last_state(state, job, living.get(job) or state.last.get(job)) for job in wanted}
 
 
 def details(state: State, job: str, newest: RunState | None) -> dict[str, Any]:
@@ -109,11 +139,11 @@ def details(state: State, job: str, newest: RunState | None) -> dict[str, Any]:
 
 
 def result(execution: ExecutionState) -> dict[str, Any]:
-    """One machine's part. `ret` stays empty: the output comes in chunks of its own."""
+    """One machine's part."""
     outcome = execution.outcome
     begun = execution.started_at or execution.confirmed_at or execution.launched_at
     shown: dict[str, Any] = {
-        "ret": "",
+        "ret": "",  # the output comes in chunks of its own
         "retcode": "" if outcome is None else outcome.code,
         "outcome": "" if outcome is None else outcome.end.value,
         "starttime": _iso(begun),
@@ -122,6 +152,7 @@ def result(execution: ExecutionState) -> dict[str, Any]:
         "wrapper_version": execution.wrapper_version,
         "output_length": execution.output_length,
         "attempt": execution.id.attempt,
+        "paused": execution.paused,
     }
     if execution.late is not None:
         shown["late"] = {"retcode": execution.late.code, "outcome": execution.late.end.value}

@@ -10,6 +10,7 @@ import attrs
 
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.state import ExecutionId
+from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
 
 
 @attrs.frozen
@@ -28,7 +29,12 @@ class Commands(Protocol):
         """Start `job` now; returns the run's id as soon as it is in the ledger. `machines` narrows its targets."""
 
     async def kill(
-        self, job: str, by: str, machine: str | None = None, instance: str | None = None
+        self,
+        job: str,
+        by: str,
+        machine: str | None = None,
+        instance: str | None = None,
+        manner: Manner = AS_THE_JOB_SAYS,
     ) -> Sequence[HandedOver]:
         """End the job's runs (`instance`: that one only), on all machines or one."""
 
@@ -46,5 +52,5 @@ class Commands(Protocol):
     async def ended(self, handed: HandedOver) -> Sequence[tuple[ExecutionId, Outcome]]:
         """Wait until every execution of `handed` has ended; their outcomes carry the receipts."""
 
-    def reload(self, by: str) -> None:
-        """Read conf.d again, now."""
+    async def reload(self, by: str) -> None:
+        """Read conf.d again; returns once that is done."""

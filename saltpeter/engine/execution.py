@@ -16,7 +16,9 @@ from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
 from saltpeter.domain.state import CameLate, Confirmed, Ended, ExecutionId, ExecutionState, OutputGrew, Paused, Started
 from saltpeter.engine.record import Recorder, persistently
+from saltpeter.engine.secrets import Vault
 from saltpeter.engine.storage import Store
+from saltpeter.errors import SecretError
 from saltpeter.logs import fields
 from sp_wrapper import wire
 
@@ -63,6 +65,9 @@ class Watch(Protocol):
 
     def beat(self, heartbeat: wire.Heartbeat) -> None: ...
 
+    async def secrets(self) -> wire.Secrets:
+        """What a wrapper is told that waits for its command's secrets; may take as long as reading them does."""
+
     async def started(self, start: wire.Start) -> None: ...
 
     async def length(self) -> int:
@@ -84,6 +89,17 @@ class Roster(Protocol):
         """Raises UnknownExecution or BadToken. An empty token is only right where legacy wrappers are allowed."""
 
 
+@attrs.frozen
+class Manner:
+    """How a person wants it ended, where not as its job says."""
+
+    signal: str | None = None  # the first one, without SIG
+    grace_s: float | None = None  # from there to KILL
+
+
+AS_THE_JOB_SAYS = Manner()
+
+
 @attrs.define(eq=False)
 class Execution:
     """An execution as its watching task and its wrapper's connection both hold it.
@@ -98,6 +114,7 @@ class Execution:
     record: Recorder
     now: Callable[[], datetime]
     forward: Callable[[Execution, wire.Kill], None]  # takes an order that no connection can carry
+    vault: Vault = attrs.field(factory=Vault)
     kill: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     settled: trio.Event = attrs.field(factory=trio.Event, init=False)  # phase 1 is over, one way or the other
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)  # its outcome is durable
@@ -113,6 +130,9 @@ class Execution:
     _opened: bool = attrs.field(default=False, init=False)
     _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
     _order: wire.Kill | None = attrs.field(default=None, init=False)
+    _begun: bool = attrs.field(default=False, init=False)  # its command has been seen to start
+    _manner: Manner = attrs.field(default=AS_THE_JOB_SAYS, init=False)
+    _patience: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)  # of who has it put down
 
     @property
     def job_name(self) -> str:
@@ -139,6 +159,7 @@ class Execution:
     def resume(self, state: ExecutionState) -> None:
         """Take up what an earlier daemon knew of it. The lease allows for a wrapper that waits to dial again."""
         self.launched = state.launched_at is not None
+        self._begun = state.started_at is not None
         self.outcome = state.outcome
         if state.outcome is not None:
             self._report = state.late or (state.outcome if state.outcome.by_machine else None)
@@ -164,6 +185,14 @@ class Execution:
     def renew(self, lease_s: float = LEASE_S) -> None:
         self._lease.deadline = trio.current_time() + lease_s
 
+    def end(self, manner: Manner = AS_THE_JOB_SAYS) -> None:
+        """End it: its task has it put down. Asked again, the machine is told again; there the earlier KILL holds."""
+        self._manner = manner
+        if self.kill.cancel_called and self._order is not None:
+            self._send(attrs.evolve(self._order, signal=self._signal, grace=self._grace_s))
+            self._patience.deadline = min(self._patience.deadline, self._force_at)
+        self.kill.cancel()
+
     # --- what its task does ----------------------------------------------------------------------
 
     async def follow(self) -> Outcome:
@@ -181,15 +210,32 @@ class Execution:
         """Have the machine end it. Its own word is the outcome; `otherwise` stands if none comes in time."""
         if not self.launched:
             return otherwise
-        self._order = wire.Kill(signal=self.job.kill_signal, grace=self.job.kill_grace_s, reason=reason)
-        if self.link is not None:
-            self._tell(self.link, self._order)
-        else:
-            self.forward(self, self._order)
-        with trio.move_on_after(self.job.kill_grace_s + FORCE_S):
+        self._send(wire.Kill(signal=self._signal, grace=self._grace_s, reason=reason))
+        self._patience = trio.CancelScope(deadline=self._force_at)
+        with self._patience:
             report = await self._reported_outcome()
             return report if self.job.use_wrapper else otherwise  # Salt's answer knows a signal, not its reason
         return otherwise
+
+    @property
+    def _signal(self) -> str:
+        return self._manner.signal or self.job.kill_signal
+
+    @property
+    def _grace_s(self) -> float:
+        return self.job.kill_grace_s if self._manner.grace_s is None else self._manner.grace_s
+
+    @property
+    def _force_at(self) -> float:
+        """When its end counts, whatever the machine says (trio's clock)."""
+        return trio.current_time() + self._grace_s + FORCE_S
+
+    def _send(self, order: wire.Kill) -> None:
+        self._order = order
+        if self.link is not None:
+            self._tell(self.link, order)
+        else:
+            self.forward(self, order)
 
     async def conclude(self, outcome: Outcome) -> None:
         """Make `outcome` the end. What the machine says from now on is late."""
@@ -260,8 +306,30 @@ class Execution:
         self._hold_the_timeout(heartbeat.paused)
         self.record.board.beat(self.id, self.now())
 
+    async def secrets(self) -> wire.Secrets:
+        if (reason := self._why_no_secrets()) is not None:
+            return wire.Secrets(error=reason)
+        try:
+            values = await self.vault.open(self.id.attempt)
+        except SecretError as error:
+            if self._why_no_secrets() is None:
+                log.error("%s cannot start: %s", self.id, error, extra=fields("secrets.failed", run=self.id.run))
+                self.finish(outcomes.failed(str(error)))
+            return wire.Secrets(error="the daemon could not read its secrets")
+        reason = self._why_no_secrets()  # that may have changed meanwhile
+        return wire.Secrets(env=values) if reason is None else wire.Secrets(error=reason)
+
+    def _why_no_secrets(self) -> str | None:
+        """Once only, and only to what is still to run: the token alone opens nothing later."""
+        if self._begun:
+            return "it was started before"
+        if self._report is not None or self.outcome is not None or self.kill.cancel_called or self._order is not None:
+            return "it has ended, or is being ended"
+        return None
+
     async def started(self, start: wire.Start) -> None:
         self.renew()
+        self._begun = True
         at = start.started or self.now()
         await self.record.surely(Started(execution=self.id, pid=start.pid, version=start.version, at=at))
 

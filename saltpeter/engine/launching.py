@@ -149,6 +149,7 @@ class WrapperLaunch(Launch):
     """Salt's answer says whether the wrapper took the order; from then on the wrapper speaks for itself."""
 
     call: StartWrapper
+    _again: set[str] = attrs.field(factory=set, init=False)  # the machines that were given the order once more
 
     def word(self, execution: Execution) -> trio.Event:
         return execution.settled
@@ -170,6 +171,8 @@ class WrapperLaunch(Launch):
             )
             execution.confirm()
             return
+        if execution.settled.is_set() or (answer.code == wire.REFUSED and machine in self._again):
+            return  # of two copies of an order one is refused: what the other one does, the machine tells when asked
         log.warning(
             "Wrapper execution failed on %s (retcode=%d): %s",
             *(machine, answer.code, answer.text),
@@ -193,6 +196,7 @@ class WrapperLaunch(Launch):
             case "lost":
                 execution.finish(outcomes.failed("The wrapper died before it could record an end"))
             case "never seen":
+                self._again.add(execution.id.machine)
                 await hand_out(self.launcher, self.ticket, self.call, [execution.id.machine])
             case _:  # it lives, but has no wrapper that could say more; Salt's answer to the launch will come
                 log.debug("%s cannot say what became of %s: %s", answer.machine, execution.id, answer.text)

@@ -13,6 +13,7 @@ from saltpeter.domain.job import Job, Maintenance, Settings, TargetType
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.roster import Executions
+from saltpeter.engine.secrets import ReadSecrets, read_secrets
 from saltpeter.engine.tokens import Tokens
 
 
@@ -29,6 +30,7 @@ class Means:
     chance: random.Random
     tokens: Tokens
     allow_legacy: bool = False  # wrappers of 0.9.x show no token
+    read_secrets: ReadSecrets = read_secrets
 
     def launcher(self, job: Job) -> Launcher:
         """The way to the job's machines."""

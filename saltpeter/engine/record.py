@@ -34,20 +34,42 @@ class Copy(Protocol):
 
 
 @attrs.frozen
+class Copies:
+    """Several copies of the same. Implements `Copy`."""
+
+    copies: tuple[Copy, ...]
+
+    def post(self, event: LedgerEvent) -> None:
+        for copy in self.copies:
+            copy.post(event)
+
+    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
+        for copy in self.copies:
+            copy.output(execution, data, at)
+
+
+def _nobody(_seconds: float) -> None:
+    pass
+
+
+@attrs.frozen
 class Recorder:
-    """Writes facts to the ledger and then shows them on the board."""
+    """Writes facts to the ledger and then shows them on the board. `took` is told how long that was."""
 
     store: Store
     board: Board
     copy: Copy
+    took: Callable[[float], None] = _nobody
 
     async def once(self, *events: LedgerEvent) -> None:
         """Record `events`, all or none. Raises StoreError when the store cannot.
 
         What has begun to be written is also shown, whoever is cancelled meanwhile.
         """
+        begun = trio.current_time()
         with trio.move_on_after(_COMMIT_S, shield=True) as patience:
             await self.store.commit(*events)
+        self.took(trio.current_time() - begun)
         if patience.cancelled_caught:
             raise StoreError(f"the store did not answer within {_COMMIT_S:g} seconds")
         for event in events:

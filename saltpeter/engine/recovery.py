@@ -23,8 +23,10 @@ async def remember(store: Store, board: Board) -> None:
 
 
 async def take_up(store: Store, board: Board, runs: Runs) -> None:
-    """Go on with every run that had not ended."""
+    """Go on with every run that had not ended, and with the slots that wait for one of them to end."""
     for run in await store.unfinished():
         board.post(Recalled(run=run))
         runs.resume(run, definition(board.state.config, run.job))
         log.info("Taking up %s again", run.id, extra=fields("run.adopted", run=run.id, machines=len(run.executions)))
+    for job, slot in (await store.waiting()).items():
+        runs.due_again(job, slot)

@@ -127,6 +127,8 @@ class Reloader:
         factory=_channel, init=False
     )
 
+    _done: trio.Event = attrs.field(factory=trio.Event, init=False)  # with the next reload that begins
+
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reload when a file changes, and when `reread` was called. Runs until cancelled."""
         async with trio.open_nursery() as nursery:
@@ -134,12 +136,20 @@ class Reloader:
             task_status.started()
             async for _ in self._wakes[1]:
                 await trio.sleep(SETTLE_S)
+                done, self._done = self._done, trio.Event()
                 await self.reload()
+                done.set()
 
     def reread(self) -> None:
         """Have the directory read again, soon; returns at once."""
         with contextlib.suppress(trio.WouldBlock):  # then it is going to be
             self._wakes[0].send_nowait(None)
+
+    async def reread_to_the_end(self) -> None:
+        """Have the directory read again; return once that has been done, or has failed."""
+        done = self._done
+        self.reread()
+        await done.wait()
 
     async def reload(self) -> None:
         """Read the directory again. Whatever goes wrong, the old configuration stays in force."""

@@ -17,9 +17,10 @@ from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.state import ExecutionId, ExecutionState, Retrying, RunEnded, RunState, Targeted
 from saltpeter.domain.verdict import Verdict, verdict
-from saltpeter.engine.execution import Execution
+from saltpeter.engine.execution import AS_THE_JOB_SAYS, Execution, Manner
 from saltpeter.engine.means import Means
 from saltpeter.engine.orders import Orders
+from saltpeter.engine.secrets import Vault
 from saltpeter.engine.targets import choose
 from saltpeter.errors import LaunchError
 from saltpeter.logs import fields
@@ -55,6 +56,10 @@ class Run:
     _targeting: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _orders: Orders = attrs.field(init=False)
     _slots: trio.Semaphore = attrs.field(init=False)  # machines at a time
+    _vault: Vault = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._vault = Vault(self.job.secret_env, self.means.read_secrets)
 
     async def conduct(self) -> None:
         """See it through to its verdict, which is durable on return."""
@@ -79,15 +84,17 @@ class Run:
             self._begin(known.id).resume(known)
         for asked in state.kills:  # told again, for nobody knows what came of it
             self.kill(asked.machines or None)
+        if self._targeting.cancel_called:  # somebody asked before there was anything to end here
+            self.kill()
         await self._see_through(state.executions, _tickets(state.executions.values()))
 
-    def kill(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
+    def kill(self, machines: Collection[str] | None = None, manner: Manner = AS_THE_JOB_SAYS) -> tuple[Execution, ...]:
         """End it on `machines`, None for all. Returns the executions that this concerns."""
         if machines is None:
             self._targeting.cancel()
         concerned = self.living(machines)
         for execution in concerned:
-            execution.kill.cancel()
+            execution.end(manner)
         return concerned
 
     def living(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
@@ -133,6 +140,7 @@ class Run:
         await self._end(Verdict.KILLED if killed else verdict(self.outcomes.values(), self.job.success))
 
     async def _end(self, ending: Verdict, text: str = "") -> None:
+        self._vault.forget()
         await self.means.record.surely(RunEnded(run=self.id, verdict=ending, at=self.means.now(), text=text))
         log.info(
             "WebSocket: All targets completed for %s, exiting monitor loop",
@@ -199,6 +207,7 @@ class Run:
             record=self.means.record,
             now=self.means.now,
             forward=self._orders.forward,
+            vault=self._vault,
         )
         self.executions[execution_id.machine] = execution
         self.means.executions.add(execution)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 
 import attrs
@@ -14,6 +14,7 @@ from saltpeter.domain.admission import Pass, Queue, Replace, Start, admit
 from saltpeter.domain.job import Hold, Job, Overlap
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.state import (
+    Awaited,
     ExecutionId,
     HoldEnded,
     HoldSet,
@@ -25,6 +26,7 @@ from saltpeter.domain.state import (
     SlotPassed,
 )
 from saltpeter.engine.commands import HandedOver
+from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
 from saltpeter.engine.means import Means
 from saltpeter.engine.run import Run
 from saltpeter.errors import CommandRefused, RunTaken, SlotTaken, StoreError
@@ -39,7 +41,7 @@ class Runs:
 
     means: Means
     nursery: trio.Nursery
-    reread: Callable[[], None]  # reads conf.d again
+    reread: Callable[[], Awaitable[None]]  # reads conf.d again, and returns when that is done
     _living: dict[str, list[Run]] = attrs.field(factory=dict, init=False)  # by job, oldest first
     _waiting: dict[str, datetime] = attrs.field(factory=dict, init=False)  # a slot for when the job's runs have ended
 
@@ -61,6 +63,11 @@ class Runs:
             case Pass(reason, text):
                 self.pass_over(SlotPassed(job=job.name, slot=slot, reason=reason, text=text, at=self.means.now()))
 
+    def note(self, facts: Sequence[SlotPassed | Awaited]) -> None:
+        """Record what the scheduler has decided; returns at once."""
+        if facts:
+            self.nursery.start_soon(self.means.record.surely, *facts, name=f"note of {facts[0].job}")
+
     def pass_over(self, passed: SlotPassed) -> None:
         """Record a slot that does not run; returns at once."""
         log.info(
@@ -68,7 +75,7 @@ class Runs:
             *(passed.job, passed.slot, passed.text),
             extra=fields("run.skipped", job=passed.job, reason=passed.reason.value),
         )
-        self.nursery.start_soon(self.means.record.surely, passed, name=f"{passed.job} passed over")
+        self.note([passed])
 
     def _wait(self, job: Job, slot: datetime, text: str) -> None:
         at = self.means.now()
@@ -76,7 +83,7 @@ class Runs:
             newer = f"the slot of {slot.isoformat()} took its place"
             self.pass_over(SlotPassed(job=job.name, slot=older, reason=Reason.OVERLAP, text=newer, at=at))
         self._waiting[job.name] = slot
-        self.pass_over(SlotPassed(job=job.name, slot=slot, reason=Reason.HELD, text=text, at=at))
+        self.pass_over(SlotPassed(job=job.name, slot=slot, reason=Reason.WAITING, text=text, at=at))
 
     def _start(self, job: Job, slot: datetime) -> None:
         run = self._new(job, slot)
@@ -135,8 +142,11 @@ class Runs:
         if self._living[name]:
             return
         del self._living[name]
-        if (slot := self._waiting.pop(name, None)) is None:
-            return
+        if (slot := self._waiting.pop(name, None)) is not None:
+            self.due_again(name, slot)
+
+    def due_again(self, name: str, slot: datetime) -> None:
+        """A slot of that job has waited, and need not wait any more, or an earlier daemon left it; returns at once."""
         if (job := self.means.record.board.state.config.jobs.get(name)) is not None:
             self.due(job, slot)
         else:
@@ -146,8 +156,10 @@ class Runs:
     # --- what people ask -------------------------------------------------------------------------
 
     async def run(self, job: str, by: str, machines: Collection[str] | None = None) -> str:
-        """Start `job` now. Raises CommandRefused: unknown_job, maintenance, overlap or store_failed."""
+        """Start `job` now. Raises CommandRefused: unknown_job, maintenance, overlap, stopping or store_failed."""
         definition = self._defined(job)
+        if self.nursery.cancel_scope.cancel_called:
+            raise CommandRefused("stopping", "the daemon is stopping: no new runs are started")
         if self.means.maintenance().everything:
             raise CommandRefused("maintenance", "global maintenance is on: no new runs are started")
         if (living := self._living.get(job)) and definition.overlap is not Overlap.ALLOW:
@@ -171,12 +183,17 @@ class Runs:
         self._over(run)
 
     async def kill(
-        self, job: str, by: str, machine: str | None = None, instance: str | None = None
+        self,
+        job: str,
+        by: str,
+        machine: str | None = None,
+        instance: str | None = None,
+        manner: Manner = AS_THE_JOB_SAYS,
     ) -> Sequence[HandedOver]:
         """End the job's runs. Raises CommandRefused: unknown_job or not_running."""
         runs = self._concerned(job, machine, instance)
         log.info("WebSocket: Kill command received for job %s", job, extra=fields("kill.requested", job=job, by=by))
-        handed = [self._kill(run, machine) for run in runs]
+        handed = [self._kill(run, machine, manner) for run in runs]
         machines = () if machine is None else (machine,)
         for run in runs:
             asked = KillRequested(run=run.id, machines=machines, by=by, at=self.means.now())
@@ -193,8 +210,8 @@ class Runs:
             raise CommandRefused("not_running", f"{instance or job} is not running{where}")
         return runs
 
-    def _kill(self, run: Run, machine: str | None) -> HandedOver:
-        concerned = run.kill(None if machine is None else [machine])
+    def _kill(self, run: Run, machine: str | None, manner: Manner) -> HandedOver:
+        concerned = run.kill(None if machine is None else [machine], manner)
         told = tuple(execution.id for execution in concerned if execution.link is not None)
         return HandedOver(run.id, tuple(execution.id for execution in concerned), told)
 
@@ -242,9 +259,10 @@ class Runs:
             endings.append((execution_id, execution.outcome))
         return endings
 
-    def reload(self, by: str) -> None:
+    async def reload(self, by: str) -> None:
+        """Read conf.d again; returns once that is done."""
         log.info("Reload asked for by %s", by, extra=fields("config.reload", by=by))
-        self.reread()
+        await self.reread()
 
     def _defined(self, job: str) -> Job:
         if (definition := self.means.record.board.state.config.jobs.get(job)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import attrs
@@ -12,7 +12,7 @@ import trio
 
 from saltpeter.domain.job import Config, Job
 from saltpeter.domain.schedule import Passed, Plan, plan
-from saltpeter.domain.state import NextSlot, Reason, SlotPassed
+from saltpeter.domain.state import Awaited, NextSlot, Reason, SlotPassed
 from saltpeter.engine.board import Board
 from saltpeter.logs import fields
 
@@ -23,15 +23,15 @@ _AT_ONCE = 25  # jobs planned before other tasks get their turn
 
 @attrs.define(eq=False)
 class Scheduler:
-    """Fires each job's slots. `answered` names the newest slot of a job that an earlier daemon dealt with.
+    """Fires each job's slots. `answered` says how far an earlier daemon came with each job.
 
-    `due` and `passed` return at once; what follows from them happens in tasks of its own.
+    `due` and `record` return at once; what follows from them happens in tasks of its own.
     """
 
     board: Board
     now: Callable[[], datetime]
     due: Callable[[Job, datetime], None]
-    passed: Callable[[SlotPassed], None]
+    record: Callable[[Sequence[SlotPassed | Awaited]], None]
     answered: Mapping[str, datetime]
     _jobs: dict[str, Job] = attrs.field(factory=dict, init=False)
     _since: dict[str, datetime] = attrs.field(factory=dict, init=False)  # slots up to here have their answer
@@ -60,15 +60,20 @@ class Scheduler:
         for name in self._jobs.keys() - {job.name for job in config.jobs.values() if job.enabled}:
             del self._jobs[name], self._wakes[name], self._since[name]
             self.board.post(NextSlot(job=name, slot=None))
+        answered, self.answered = self.answered, {}  # a job that comes back later counts from then on
+        new: list[Awaited] = []
         for number, job in enumerate(job for job in config.jobs.values() if job.enabled):
             before = self._jobs.get(job.name)
             self._jobs[job.name] = job
             if before is not None and before.schedule == job.schedule:
                 continue
-            self._since[job.name] = self.now() if before else self.answered.get(job.name, self.now())
+            if job.name not in answered:
+                new.append(Awaited(job=job.name, at=self.now()))
+            self._since[job.name] = answered.get(job.name) or new[-1].at
             self._wake(job, job.schedule.next_after(self._since[job.name]))
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
+        self.record(new)
 
     async def _fire_what_is_due(self) -> None:
         for number in range(len(self._heap)):
@@ -90,6 +95,7 @@ class Scheduler:
 
     def _tell_what_passed(self, job: Job, owed: Plan) -> None:
         at = self.now()
+        told: list[SlotPassed] = []
         newest = f"the slot of {owed.fire[-1].isoformat()} stands for it" if owed.fire else ""
         rule = f"misfire: {job.schedule.misfire.value}, misfire_grace: {job.schedule.misfire_grace_s:g}"
         late = f"noticed too late to start ({rule})"
@@ -99,7 +105,8 @@ class Scheduler:
         ):
             for first, last in _ranges(passed):
                 log.warning("%s at %s: %s", job.name, first, text, extra=fields(f"run.{reason.value}", job=job.name))
-                self.passed(SlotPassed(job=job.name, slot=first, last=last, reason=reason, text=text, at=at))
+                told.append(SlotPassed(job=job.name, slot=first, last=last, reason=reason, text=text, at=at))
+        self.record(told)
 
     def _wake(self, job: Job, at: datetime | None) -> None:
         self._wakes[job.name] = at

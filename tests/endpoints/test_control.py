@@ -1,119 +1,31 @@
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from types import MappingProxyType
+from datetime import timedelta
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
 from saltpeter.domain import outcome as outcomes
-from saltpeter.domain.job import Config, Job, Settings, Target
-from saltpeter.domain.outcome import End, Outcome
-from saltpeter.domain.schedule import Fields, Schedule
 from saltpeter.domain.state import (
     Configured,
-    Ended,
-    Event,
     ExecutionId,
     NextSlot,
-    OutputGrew,
+    Paused,
+    Retrying,
     RunEnded,
-    RunStarted,
     Started,
     State,
-    Targeted,
 )
 from saltpeter.domain.verdict import Verdict
-from saltpeter.endpoints.control import MERGE_S, ControlEndpoint
-from saltpeter.endpoints.http import Front
+from saltpeter.endpoints.conversation import MERGE_S
 from saltpeter.engine.board import Board
-from saltpeter.engine.commands import HandedOver
-from saltpeter.engine.storage import Piece
-from saltpeter.errors import CommandRefused, StoreError
-from sp_wrapper import wire
-from tests.endpoints.rig import NOON, Peer, dial, exchange, now
+from saltpeter.engine.execution import Manner
+from tests.endpoints.rig import NOON, Peer, dial, now
+from tests.endpoints.scene import DB01, DB02, RUN, Scene, config, job
 
-RUN = "backup_1762346049"
-DB01, DB02 = ExecutionId(RUN, "db01"), ExecutionId(RUN, "db02")
-FINE = Outcome(end=End.EXITED, code=0)
-KILLED = Outcome(end=End.KILLED, code=143, receipt=wire.Receipt(ended=(wire.Process(7, "sleep"),)))
-
-
-def job(name: str, **written: object) -> Job:
-    return Job(
-        name=name,
-        group="nightly",
-        path="/etc/nightly.yaml",
-        line=1,
-        schedule=Schedule(Fields.parse("0 3 * * *")),
-        command="true",
-        target=Target("*"),
-        written=MappingProxyType({"command": "true", **written}),
-    )
-
-
-def config(*jobs: Job) -> Config:
-    return Config(jobs={each.name: each for each in jobs}, settings=Settings(statedir="/s", logdir="/l"))
-
-
-@attrs.define(eq=False)
-class Scene:
-    """A daemon's inside as the control socket sees it: a board, output, and an engine that does as it is told."""
-
-    board: Board = attrs.field(factory=lambda: Board(State(config(job("backup"), job("other")))))
-    output: dict[ExecutionId, list[Piece]] = attrs.field(factory=dict)
-    asked: list[tuple[object, ...]] = attrs.field(factory=list)
-    done: trio.Event = attrs.field(factory=trio.Event)
-
-    def front(self) -> Front:
-        return ControlEndpoint(self.board, self, self, "1.0", now).front()
-
-    def post(self, *events: Event) -> None:
-        for event in events:
-            self.board.post(event)
-
-    def start(self, *machines: str) -> None:
-        self.post(
-            RunStarted(run=RUN, job="backup", slot=None, by="x", token="secret!", at=now()),
-            Targeted(run=RUN, machines=machines, at=now()),
-        )
-
-    def write(self, execution: ExecutionId, data: bytes) -> None:
-        pieces = self.output.setdefault(execution, [])
-        pieces.append(Piece(len(pieces), data))
-        length = sum(len(piece.data) for piece in pieces)
-        self.post(OutputGrew(execution=execution, length=length, at=now()))
-
-    def end(self, execution: ExecutionId, outcome: Outcome = FINE) -> None:
-        self.post(Ended(execution=execution, outcome=outcome, at=now()))
-
-    async def pieces(self, execution: ExecutionId, first: int, limit: int = 256) -> Sequence[Piece]:
-        await trio.sleep(0.001)
-        return self.output.get(execution, [])[first : first + limit]
-
-    async def run(self, job: str, by: str, machines: Collection[str] | None = None) -> str:
-        if job == "broken":
-            raise StoreError("the disk is full")
-        if job not in self.board.state.config.jobs:
-            raise CommandRefused("unknown_job", f"there is no job {job!r}")
-        self.asked.append(("run", job, by, machines))
-        return RUN
-
-    async def kill(
-        self, job: str, by: str, machine: str | None = None, instance: str | None = None
-    ) -> Sequence[HandedOver]:
-        self.asked.append(("kill", job, by, machine, instance))
-        return [HandedOver(RUN, (DB01,), (DB01,))]
-
-    async def ended(self, handed: HandedOver) -> Sequence[tuple[ExecutionId, Outcome]]:
-        await self.done.wait()
-        return [(execution, KILLED) for execution in handed.executions]
-
-    def reload(self, by: str) -> None:
-        self.asked.append(("reload", by))
+NEVER_RAN = {"last_run": "", "result_ok": True, "verdict": "", "job_instance": "", "next_run": ""}
 
 
 def of_type(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -131,14 +43,19 @@ async def test_who_comes_is_told_everything(autojump_clock: MockClock) -> None:
         told_config, status = await greeted(client)
         assert told_config["type"] == "config"
         assert told_config["sp_version"] == "1.0"
-        assert told_config["config"]["crons"]["backup"] == {"command": "true", "group": "nightly"}
-        assert told_config["config"]["maintenance"] == {"global": False, "machines": []}
+        assert told_config["config"]["crons"]["backup"] == {
+            "command": "true",
+            "group": "nightly",
+            "path": "/etc/nightly.yaml",
+            "line": 1,
+        }
+        assert told_config["config"]["maintenance"] == {"global": False, "machines": [], "holds": []}
         assert status == {
             "type": "status",
-            "running": {RUN: {"name": "backup", "started": NOON.isoformat(), "machines": ["db01"]}},
+            "running": {RUN: {"name": "backup", "started": NOON.isoformat(), "machines": ["db01"], "targets": 1}},
             "last_state": {
-                "backup": {"last_run": NOON.isoformat(), "result_ok": True},
-                "other": {"last_run": "", "result_ok": True},
+                "backup": {**NEVER_RAN, "last_run": NOON.isoformat(), "job_instance": RUN},
+                "other": NEVER_RAN,
             },
             "sp_version": "1.0",
         }
@@ -182,7 +99,7 @@ async def test_a_new_configuration_is_told(autojump_clock: MockClock) -> None:
         told = await client.hear()
         assert sorted(told["config"]["crons"]) == ["backup", "new"]
         assert told["config"]["serial"] == 1
-        assert (await client.hear())["last_state"] == {"new": {"last_run": "", "result_ok": True}}
+        assert (await client.hear())["last_state"] == {"new": NEVER_RAN}
 
 
 async def test_subscribers_get_details_and_output_as_it_comes(autojump_clock: MockClock) -> None:
@@ -265,6 +182,7 @@ async def test_requests_reach_the_engine_and_are_answered(autojump_clock: MockCl
 
 async def test_a_kill_is_answered_twice(autojump_clock: MockClock) -> None:
     scene = Scene()
+    scene.start("db01")
     async with dial(scene.front()) as client:
         await greeted(client)
         await client.say(killMachine={"cron": "backup", "machine": "db01"}, id=5)
@@ -310,15 +228,145 @@ async def test_a_flood_of_output_leaves_room_for_news(autojump_clock: MockClock)
         assert "config" in kinds[4:-1]
 
 
-@pytest.mark.parametrize("path", ["/version", "/healthz", "/config", "/running", "/status"])
-async def test_plain_http_answers_too(path: str, autojump_clock: MockClock) -> None:
+async def test_maintenance_by_hand_is_told_when_it_begins_and_when_it_runs_out(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(maintenance={"set": {"machine": "db01", "reason": "new disk", "until": "now+1h"}}, id=1)
+        messages = await client.hear_all(5)
+        holds = [
+            {
+                "machine": "db01",
+                "reason": "new disk",
+                "by": "unknown",
+                "since": NOON.isoformat(),
+                "until": (NOON + timedelta(hours=1)).isoformat(),
+            }
+        ]
+        shown = {"global": False, "machines": ["db01"], "holds": holds}
+        assert of_type(messages, "reply")[0]["result"] == shown
+        assert of_type(messages, "config")[0]["config"]["maintenance"] == shown
+        told = await client.ws.get_message()
+        assert trio.current_time() == pytest.approx(3600, abs=1)
+        assert '"holds":[]' in told
+        await client.say(maintenance={"set": {"machine": ""}})
+        assert (await client.hear())["config"]["maintenance"]["global"]
+        await client.say(maintenance={"end": {"machine": ""}})
+        assert not (await client.hear())["config"]["maintenance"]["global"]
+
+
+async def test_signals_and_pauses_reach_the_engine_and_show(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01", "db02")
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(subscribe="backup")
+        await client.hear_all(5)
+        await client.say(pause={"cron": "backup", "job_instance": RUN}, id=1)
+        told = {"runs": [{"job_instance": RUN, "machines": ["db01", "db02"], "told": ["db01"]}]}
+        assert (await client.hear())["result"] == told
+        scene.post(Paused(execution=DB01, paused=True))
+        results = (await client.hear())["data"]["results"]
+        assert (results["db01"]["paused"], results["db02"]["paused"]) == (True, False)
+        await client.say(signal={"cron": "backup", "signal": "USR1", "machine": "db01"}, id=2)
+        assert (await client.hear())["id"] == 2
+    assert scene.asked == [
+        ("signal", "backup", "unknown", "STOP", None, RUN),
+        ("signal", "backup", "unknown", "USR1", "db01", None),
+    ]
+
+
+async def test_a_kill_may_be_harder_than_the_job_says(autojump_clock: MockClock) -> None:
     scene = Scene()
     scene.start("db01")
-    answer = await exchange(scene.front(), f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"secret!" not in answer
-    shown = {"/version": b'{"version": "1.0"}', "/healthz": b'"status": "ok"', "/config": b'"crons"'}
-    assert shown.get(path, RUN.encode()) in answer
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(killCron={"cron": "backup", "signal": "KILL", "grace": 0}, id=1)
+        assert (await client.hear())["ok"]
+    assert scene.asked == [("kill", "backup", "unknown", None, None, Manner("KILL", 0.0))]
+
+
+async def test_who_comes_back_gets_what_it_missed(autojump_clock: MockClock) -> None:
+    """A reconnecting client says up to where it has the output, in the units that a browser counts in."""
+    scene = Scene()
+    scene.start("db01", "db02")
+    scene.write(DB01, "größer 😀 than".encode())
+    scene.write(DB02, b"else")
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        wanted = {"cron": "backup", "machine": "db01", "job_instance": RUN, "position": 9}
+        await client.say(subscribe=wanted)
+        [chunk] = of_type(await client.hear_all(5), "output_chunk")
+        assert (chunk["machine"], chunk["chunk"], chunk["position"]) == ("db01", " than", 9)
+        await client.say(subscribe="backup")  # all machines again; what was sent is not sent twice
+        [chunk] = of_type(await client.hear_all(5), "output_chunk")
+        assert (chunk["machine"], chunk["chunk"], chunk["position"]) == ("db02", "else", 0)
+
+
+async def test_one_run_can_be_followed_while_others_come_and_go(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01")
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(subscribe={"cron": "backup", "job_instance": RUN})
+        await client.hear_all(5)
+        newer = "backup_1762346050"
+        scene.start("db01", run=newer)
+        scene.write(ExecutionId(newer, "db01"), b"the newer one\n")
+        scene.write(DB01, b"the one that is followed\n")
+        scene.end(DB01)
+        scene.post(RunEnded(run=RUN, verdict=Verdict.SUCCEEDED, at=now()))
+        messages = await client.hear_all(5)
+        [chunk] = of_type(messages, "output_chunk")
+        assert (chunk["chunk"], chunk["instance"], chunk["is_complete"]) == ("the one that is followed\n", RUN, True)
+        assert {message["data"]["job_instance"] for message in of_type(messages, "details")} == {RUN}
+        await client.say(subscribe={"cron": "other", "job_instance": RUN}, id=1)
+        assert (await client.hear())["error"]["code"] == "unknown_run"
+        await client.say(subscribe=["nothing", "backup"], id=2)
+        messages = await client.hear_all(5)
+        assert of_type(messages, "reply")[0]["error"]["code"] == "unknown_job"
+        assert of_type(messages, "details")[-1]["data"]["job_instance"] == newer
+
+
+async def test_a_retrys_output_follows_its_predecessors(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01")
+    again = ExecutionId(RUN, "db01", 2)
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(subscribe="backup")
+        scene.write(DB01, b"first\n")
+        scene.end(DB01, outcomes.LOST)
+        scene.post(Retrying(execution=again, at=now()))
+        scene.write(again, b"second\n")
+        scene.end(again)
+        chunks = of_type(await client.hear_all(5), "output_chunk")
+        assert "".join(chunk["chunk"] for chunk in chunks) == "first\nsecond\n"
+        assert [chunk["is_complete"] for chunk in chunks][-1:] == [True]
+
+
+async def test_questions_are_answered_in_their_turn(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01")
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        asked: dict[str, Any] = {
+            "getRuns": {},
+            "getRun": RUN,
+            "getOutput": {"job_instance": RUN, "machine": "db01"},
+            "getTimeline": {"start_date": "now-1h", "end_date": "now"},
+            "next": {"count": 2},
+            "why": {"cron": "backup", "at": "now"},
+            "stats": "backup",
+            "maintenance": {"show": True},
+        }
+        for verb, value in asked.items():
+            await client.say(**{verb: value}, id=verb)
+        replies = of_type(await client.hear_all(5), "reply")
+        assert [reply["id"] for reply in replies] == list(asked)
+        assert all(reply["ok"] for reply in replies)
+        await client.say(getRun="backup_1", id=1)
+        assert (await client.hear())["error"] == {"code": "unknown_run", "message": "there is no run 'backup_1'"}
 
 
 async def test_a_client_that_does_not_read_is_dropped_and_nobody_else_waits(autojump_clock: MockClock) -> None:

@@ -16,6 +16,7 @@ from saltpeter.endpoints.machines import FIRST_FRAME_S, MachinesEndpoint
 from saltpeter.endpoints.session import BACKLOG_MESSAGES, SILENCE_S
 from saltpeter.engine.execution import BadToken, Link, UnknownExecution
 from sp_wrapper import wire
+from sp_wrapper.link import Timing
 from tests.endpoints.rig import NOON, Peer, dial, now
 
 COMMIT_S = 0.05
@@ -37,6 +38,7 @@ class Watched:
     link: Link | None = None
     pending: wire.Kill | None = None
     commit_s: float = COMMIT_S
+    reading_s: float = 0.0  # how long it takes to read its secrets
 
     def connected(self, link: Link, hello: wire.Connect) -> None:
         self.link = link
@@ -49,6 +51,11 @@ class Watched:
 
     def beat(self, heartbeat: wire.Heartbeat) -> None:
         self.beats.append(trio.current_time())
+
+    async def secrets(self) -> wire.Secrets:
+        await trio.sleep(self.reading_s)
+        self.told.append("secrets")
+        return wire.Secrets(env={"PASSWORD": "hunter2"})
 
     async def started(self, start: wire.Start) -> None:
         self.told.append(start)
@@ -122,6 +129,39 @@ async def test_a_run_from_connect_to_complete(autojump_clock: MockClock, caplog:
         "WebSocket: Received complete message from backup_1762346049:db01, retcode=143",
         "WebSocket: Job completed - backup_1762346049:db01 (exit code: 143)",
     ]
+
+
+async def test_a_wrapper_that_wants_secrets_is_told_them(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with dial(MachinesEndpoint(Known(Watched()), now).front(), "/") as wrapper:
+        assert (await connect(wrapper, wants_secrets=True))["ack_type"] == "connect"
+        told = await wrapper.hear()
+        assert (told["type"], told["env"], told["error"]) == ("secrets", {"PASSWORD": "hunter2"}, "")
+    assert "hunter2" not in caplog.text
+
+
+async def test_reading_secrets_holds_up_nothing(autojump_clock: MockClock) -> None:
+    watched = Watched(reading_s=25)
+    async with dial(MachinesEndpoint(Known(watched), now).front(), "/") as wrapper:
+        await connect(wrapper, wants_secrets=True)
+        for _ in range(5):
+            await trio.sleep(5)
+            await wrapper.say(**WHO, type="heartbeat")
+        assert (await wrapper.hear())["type"] == "secrets"
+    assert len(watched.beats) == 5
+
+
+async def test_a_wrapper_that_leaves_is_not_read_for(autojump_clock: MockClock) -> None:
+    watched = Watched(reading_s=25)
+    endpoint = MachinesEndpoint(Known(watched), now)
+    async with dial(endpoint.front(), "/") as wrapper:
+        await connect(wrapper, wants_secrets=True)
+    async with dial(endpoint.front(), "/") as wrapper:
+        await connect(wrapper)
+        assert await wrapper.hear_all(40) == []
+    assert watched.told == []
 
 
 async def test_heartbeats_are_logged_for_those_who_look(
@@ -270,6 +310,24 @@ async def test_a_new_connection_takes_over_from_a_dead_one(autojump_clock: MockC
             assert watched.link is living is not None
             await alive.say(**WHO, type="output", seq=0, offset=3, data="def")
             assert (await alive.hear())["seq"] == 0
+    assert watched.held == b"abcdef"
+
+
+async def test_a_disk_that_is_full_keeps_nobody_out(autojump_clock: MockClock) -> None:
+    watched = Watched(commit_s=1000)
+    front = MachinesEndpoint(Known(watched), now).front()
+    async with dial(front, "/") as waiting_for_its_ack:
+        await connect(waiting_for_its_ack)
+        await waiting_for_its_ack.say(**WHO, type="output", seq=0, offset=0, data="abc")
+        await trio.sleep(30)
+        async with dial(front, "/") as again:
+            with trio.fail_after(Timing().connect_s):
+                assert (await connect(again))["offset"] == 0
+            await again.say(**WHO, type="heartbeat")
+            await again.say(**WHO, type="output", seq=1, offset=0, data="abcdef")
+            await trio.sleep(1)
+            assert watched.beats
+            await trio.sleep(2500)
     assert watched.held == b"abcdef"
 
 

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from saltpeter.domain.outcome import End
 from saltpeter.domain.state import Reason, RunStarted, SlotPassed
+from saltpeter.engine.execution import FORCE_S, Manner
 from saltpeter.errors import CommandRefused
 from sp_wrapper import wire
 from tests.helpers.bottle import Script, bottle, fleet, job, now
@@ -72,3 +73,26 @@ async def test_maintenance_that_makes_no_sense_is_refused(autojump_clock: MockCl
             await b.runs.hold("m1", "ops", "", until=now() - timedelta(seconds=1))
         with pytest.raises(CommandRefused, match="not under maintenance by hand"):
             await b.runs.release("m1", "ops")
+
+
+async def test_a_kill_may_be_harder_than_the_job_says_and_be_repeated(autojump_clock: MockClock) -> None:
+    async with bottle(job(kill_grace_s=60.0)) as b:
+        b.play("m1", Script(lasts_s=math.inf, dies_on_kill=False))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(5)
+        await b.runs.kill("backup", "test", manner=Manner(signal="INT"))
+        await trio.sleep(1)
+        await b.runs.kill("backup", "test", manner=Manner(grace_s=0.0))
+        await b.ended(run)
+        told = [message for message in b.wrappers[0].told if isinstance(message, wire.Kill)]
+        assert [(kill.signal, kill.grace) for kill in told] == [("INT", 60.0), ("TERM", 0.0)]
+        assert b.outcomes(run)["m1"].end is End.KILLED
+        assert b.end_times(run)["m1"] == pytest.approx(6 + FORCE_S, abs=0.5)  # the second grace, not the first
+
+
+async def test_a_daemon_that_stops_starts_nothing(autojump_clock: MockClock) -> None:
+    async with bottle(job()) as b:
+        b.nursery.cancel_scope.cancel()
+        with pytest.raises(CommandRefused, match="is stopping") as refused:
+            await b.runs.run("backup", "test")
+        assert refused.value.code == "stopping"

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from saltpeter.domain.outcome import End
 from saltpeter.domain.state import ExecutionId, Launched
 from saltpeter.engine.launcher import AskStatus, Call, StartWrapper
+from sp_wrapper import wire
 from tests.helpers.bottle import Bottle, Script, bottle, fleet, job
 from tests.helpers.fake_launcher import Reply
 
@@ -82,6 +83,28 @@ async def test_a_start_that_never_got_there_is_given_again(autojump_clock: MockC
         assert outcomes["m1"].succeeded
         assert len(machine.starts) == 1
         assert len(b.of(Launched)) == 1
+
+
+@pytest.mark.parametrize("connects_after_s", [5.1, 7.0])
+async def test_the_second_copy_of_an_order_is_refused_and_the_first_one_counts(
+    autojump_clock: MockClock, connects_after_s: float
+) -> None:
+    """A minion that was slow to begin, and restarts, acts on both; its claim holds the second one off."""
+    async with bottle(job(), machines=fleet("m1", "silent")) as b:
+        machine = b.fleet.machines["m1"]
+        b.fleet.machines["silent"].up = False
+
+        def starts(name: str, call: Call) -> Reply:
+            machine.restart()
+            if len(machine.starts) > 1:
+                return Reply(wire.REFUSED, "refused: it was claimed on this machine before", after_s=0.5)
+            return b.start_wrapper(name, call) or Reply(0, after_s=math.inf)
+
+        machine.on_start, machine.on_call = starts, never_seen
+        b.play("m1", Script(connects_after_s=connects_after_s, lasts_s=30, code=3))
+        outcomes = await b.see()
+        assert len(machine.starts) == 2
+        assert (outcomes["m1"].end, outcomes["m1"].code) == (End.EXITED, 3)
 
 
 @pytest.mark.parametrize(

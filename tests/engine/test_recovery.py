@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from saltpeter.domain.job import Job, Retry, Share
+from saltpeter.domain.job import Job, Overlap, Retry, Share
 from saltpeter.domain.state import Reason, RunStarted, SlotPassed
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.launcher import AskStatus, Call
@@ -147,6 +147,47 @@ async def test_slots_of_the_downtime_are_answered(autojump_clock: MockClock) -> 
         passed = {(p.slot - NOON).total_seconds(): p.reason for p in b.of(SlotPassed)}
     assert ran == [60, 300, 360]  # 5:00 is within its grace of a minute
     assert passed == {120: Reason.MISSED, 180: Reason.MISSED, 240: Reason.MISSED}
+
+
+async def test_a_slot_that_waits_still_has_its_turn(autojump_clock: MockClock) -> None:
+    machines, store = fleet("m1"), MemoryStore()
+    queueing: Job = job(schedule="*/10 * * * *", overlap=Overlap.QUEUE)
+    async with bottle(queueing, machines=machines, store=store) as b:
+        b.play("m1", Script(lasts_s=math.inf))
+        await trio.sleep(1260)  # the slot of 12:10 runs, and that of 12:20 waits for it to end
+        [first] = b.of(RunStarted)
+    async with bottle(queueing, machines=machines, store=store) as b:
+        b.play("m1", Script(lasts_s=5))
+        await resumed_by_wrappers(b, first.run, {"m1": Script(lasts_s=5)})
+        await trio.sleep(60)
+    async with bottle(queueing, machines=machines, store=store) as b:
+        await trio.sleep(60)  # its turn does not come a second time
+        assert [(s.slot - NOON).total_seconds() for s in b.of(RunStarted)] == [600, 1200]
+
+
+async def test_a_slot_that_replaces_still_does(autojump_clock: MockClock) -> None:
+    machines, store = fleet("m1"), MemoryStore()
+    replacing: Job = job(schedule="*/10 * * * *", overlap=Overlap.REPLACE)
+    async with bottle(replacing, machines=machines, store=store) as b:
+        b.play("m1", Script(lasts_s=math.inf, reports=False))
+        await trio.sleep(1201)  # the machine is told, and does not answer yet
+        [first] = b.of(RunStarted)
+    async with bottle(replacing, machines=machines, store=store) as b:
+        await resumed_by_wrappers(b, first.run, {"m1": Script(lasts_s=math.inf)}, after_s=1)
+        assert await b.ended(first.run) is Verdict.KILLED
+        await trio.sleep(60)
+        assert [(s.slot - NOON).total_seconds() for s in b.of(RunStarted)] == [600, 1200]
+
+
+async def test_the_first_slot_of_a_new_job_may_fall_into_the_downtime(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    hourly: Job = job(schedule="@hourly")
+    async with bottle(hourly, store=store):
+        await trio.sleep(3590)  # no slot has come yet
+    await trio.sleep(40)
+    async with bottle(hourly, store=store) as b:
+        await trio.sleep(60)
+        assert [(s.slot - NOON).total_seconds() for s in b.of(RunStarted)] == [3600]
 
 
 def status(*, running: bool) -> OnCall:

@@ -174,6 +174,21 @@ async def test_a_reload_may_be_asked_for(tmp_path: Path) -> None:
     assert len(applied.configs) == 1
 
 
+async def test_who_asks_for_a_reload_can_wait_for_its_end(tmp_path: Path) -> None:
+    applied: list[Config] = []
+    directory = Directory(str(tmp_path), HOST, lambda: NOW)
+    reloader = Reloader(directory, directory.load(), applied.append)
+    (tmp_path / "a.yaml").write_text(jobs("a"))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reloader.serve)
+            await reloader.reread_to_the_end()
+            assert [list(config.jobs) for config in applied] == [["a"]]
+            await reloader.reread_to_the_end()  # nothing new: also an end
+            assert len(applied) == 1
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_reload_that_fails_leaves_the_old_in_force_and_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

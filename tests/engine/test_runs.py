@@ -205,7 +205,7 @@ async def test_queue_keeps_one_slot(autojump_clock: MockClock) -> None:
         started = await every_minute(b, 5)  # 60 runs to 260; 120 waits; 180 and 240 find a queue
         assert slots(started) == [60, 120]
         reasons = {(p.slot - NOON).total_seconds(): p.reason for p in b.of(SlotPassed)}
-        assert reasons == {120: Reason.HELD, 180: Reason.OVERLAP, 240: Reason.OVERLAP, 300: Reason.HELD}
+        assert reasons == {120: Reason.WAITING, 180: Reason.OVERLAP, 240: Reason.OVERLAP, 300: Reason.WAITING}
 
 
 async def test_replace_ends_the_living_run_first(autojump_clock: MockClock) -> None:

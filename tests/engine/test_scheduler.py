@@ -14,6 +14,7 @@ from saltpeter.domain.state import Configured, RunStarted, SlotPassed, State
 from saltpeter.engine.board import Board
 from saltpeter.engine.scheduler import Scheduler
 from tests.helpers.bottle import NOON, SETTINGS, bottle, fleet, job, now
+from tests.helpers.memory_store import MemoryStore
 
 
 async def test_a_day_of_many_jobs(autojump_clock: MockClock) -> None:
@@ -61,6 +62,22 @@ async def test_removed_and_disabled_jobs_are_not_due(autojump_clock: MockClock) 
         assert len(b.of(RunStarted)) == 2
 
 
+async def test_a_job_that_comes_back_owes_nothing_for_the_time_without_it(autojump_clock: MockClock) -> None:
+    minutely, store = job(schedule="* * * * *"), MemoryStore()
+    async with bottle(minutely, store=store) as b:
+        await trio.sleep(65)
+    async with bottle(minutely, store=store) as b:
+        await trio.sleep(60)
+        b.configure()
+        await trio.sleep(180)
+        b.configure(minutely)  # at 12:05:05
+        await trio.sleep(10)
+    async with bottle(minutely, store=store) as b:
+        await trio.sleep(60)
+        assert [(s.slot - NOON).total_seconds() for s in b.of(RunStarted)] == [60, 120, 360]
+        assert not b.of(SlotPassed)
+
+
 @attrs.define
 class SteppedClock:
     """Wall time that can be set."""
@@ -79,7 +96,7 @@ async def fired_around_a_step(step: timedelta) -> list[float]:
     def due(job: Job, slot: datetime) -> None:
         fired.append((slot - NOON).total_seconds())
 
-    scheduler = Scheduler(board, clock.now, due, lambda passed: None, {})
+    scheduler = Scheduler(board, clock.now, due, lambda facts: None, {})
     board.post(Configured(config=Config(jobs={"j": job("j", schedule="* * * * *")}, settings=SETTINGS), at=NOON))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.serve)
@@ -103,7 +120,7 @@ async def test_nothing_is_looked_at_that_is_not_due(autojump_clock: MockClock) -
     """The cost is per slot: a job among a thousand others wakes the scheduler for itself alone."""
     idle = [job(f"idle{n}", schedule="@yearly") for n in range(1000)]
     board = Board(State(Config(jobs={}, settings=SETTINGS)))
-    scheduler = Scheduler(board, now, lambda job, slot: None, lambda passed: None, {})
+    scheduler = Scheduler(board, now, lambda job, slot: None, lambda facts: None, {})
     jobs = {each.name: each for each in [*idle, job("busy", schedule="* * * * *")]}
     board.post(Configured(config=Config(jobs=jobs, settings=SETTINGS), at=NOON))
     async with trio.open_nursery() as nursery:

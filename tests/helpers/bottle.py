@@ -32,6 +32,7 @@ from saltpeter.engine.recovery import remember, take_up
 from saltpeter.engine.roster import Executions
 from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
+from saltpeter.engine.secrets import ReadSecrets, read_secrets
 from saltpeter.engine.tokens import Tokens
 from sp_wrapper import wire
 from tests.helpers.fake_launcher import FakeLauncher, FakeMachine, Reply
@@ -208,6 +209,7 @@ async def bottle(
     machines: FakeLauncher | None = None,
     store: MemoryStore | None = None,
     maintenance: Maintenance = NO_MAINTENANCE,
+    secrets: ReadSecrets = read_secrets,
     **settings: Any,
 ) -> AsyncIterator[Bottle]:
     """A running engine with `jobs`, that has taken up what `store` remembers. Leaving it is a daemon's death."""
@@ -223,10 +225,11 @@ async def bottle(
         machines_url="ws://127.0.0.1:8889/",
         chance=random.Random(7),  # noqa: S311  a draw that can be replayed
         tokens=Tokens(b"0" * 32),
+        read_secrets=secrets,
     )
     async with trio.open_nursery() as nursery:
-        runs = Runs(means, nursery, reread=lambda: None)
-        scheduler = Scheduler(board, now, runs.due, runs.pass_over, await store.last_slots())
+        runs = Runs(means, nursery, reread=trio.lowlevel.checkpoint)
+        scheduler = Scheduler(board, now, runs.due, runs.note, await store.last_slots())
         made = Bottle(board, store, machines, Roster(means, store), runs, scheduler, nursery)
         for machine in machines.machines.values():
             machine.on_start = machine.on_start or made.start_wrapper

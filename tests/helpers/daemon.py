@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ class Daemon:
         [port] = free_ports(1)  # the same after a restart, for the wrappers come back to it
         own = {"machines_ws_port": port, "api_ws": False, "statedir": str(self.state), "logdir": str(self.logs)}
         self.conf_d.mkdir()
-        self._write("settings", {"saltpeter_config": {**own, **self.settings}})
+        self.settings = {**own, **self.settings}
+        self.configure()
 
     @property
     def conf_d(self) -> Path:
@@ -124,6 +125,11 @@ class Daemon:
         """Make these the jobs of a file. Without a schedule of their own they are run by hand."""
         self._write(file, {name: self._complete(job) for name, job in jobs.items()})
 
+    def configure(self, **settings: Any) -> None:
+        """Change some of the settings."""
+        self.settings = {**self.settings, **settings}
+        self._write("settings", {"saltpeter_config": self.settings})
+
     def _complete(self, job: Wanted) -> Wanted:
         return {"schedule": "@yearly", "targets": "*", **job, "env": {MARK: self.mark, **job.get("env", {})}}
 
@@ -137,7 +143,7 @@ class Daemon:
         ready = self.log().count("Ready: ")
         with self.stderr.open("ab") as stderr:
             command = (sys.executable, "-m", "saltpeter", "daemon", "-c", str(self.conf_d), *options)
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, cwd=self.directory)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr)  # noqa: ASYNC220
         await eventually(lambda: self.log().count("Ready: ") > ready or self.process.poll() is not None)
         assert self.process.poll() is None, self.log()
 
@@ -197,10 +203,8 @@ def _of(process: Process, job: str | None) -> bool:
 
 def kill(pid: int) -> None:
     """End one process, if it has not ended just now."""
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 async def command(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:

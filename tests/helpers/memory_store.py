@@ -13,9 +13,11 @@ import trio
 
 from saltpeter.domain.job import Config, Hold, Settings
 from saltpeter.domain.state import (
+    Awaited,
     ExecutionId,
     ExecutionState,
     LedgerEvent,
+    Reason,
     Retrying,
     RunStarted,
     RunState,
@@ -122,7 +124,23 @@ class MemoryStore:
             if isinstance(event, (RunStarted, SlotPassed)) and event.slot is not None:
                 newest = event.slot if isinstance(event, RunStarted) else event.last or event.slot
                 slots[event.job] = max(newest, slots.get(event.job, newest))
+            elif isinstance(event, Awaited):
+                slots[event.job] = max(event.at, slots.get(event.job, event.at))
         return slots
+
+    async def waiting(self) -> dict[str, datetime]:
+        newest: dict[str, datetime] = {}
+        for event in self.events:
+            if isinstance(event, SlotPassed) and event.reason is Reason.WAITING and not self._settled(event):
+                newest[event.job] = max(event.slot, newest.get(event.job, event.slot))
+        return newest
+
+    def _settled(self, waits: SlotPassed) -> bool:
+        """Is more known of a slot than that it waits?"""
+        passed = [event for event in self.events if isinstance(event, SlotPassed) and event.job == waits.job]
+        passed = [event for event in passed if event.reason is not Reason.WAITING]
+        ran = (waits.job, waits.slot) in self._slots
+        return ran or any(event.slot <= waits.slot <= (event.last or event.slot) for event in passed)
 
     async def run(self, run: str) -> RunState | None:
         return self._replayed().runs.get(run)

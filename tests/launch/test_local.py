@@ -103,6 +103,20 @@ async def test_no_more_wrappers_are_started_at_once_than_the_host_can_bear(
     assert {int(answer.text) for answer in answers} <= {1, 2}
 
 
+async def test_a_host_that_cannot_keep_up_blames_no_machine(launcher: LocalLauncher, tmp_path: Path) -> None:
+    launcher._places.total_tokens = 1
+    path = script(tmp_path / "w", f"while ! [ -e {tmp_path}/go ]; do sleep 0.01; done")
+    ticket = launcher.ticket()
+    async with launcher.answers(ticket) as answers:
+        await launcher.publish(ticket, StartWrapper(path=path, env={}), ["m1", "m2"])
+        await trio.sleep(0.1)
+        assert not await launcher.reachable()
+        (tmp_path / "go").touch()
+        await answers.receive()
+        await answers.receive()
+        assert await launcher.reachable()
+
+
 async def test_a_child_that_holds_the_output_does_not_hold_up_the_answer(launcher: LocalLauncher) -> None:
     with trio.fail_after(2):
         [answer] = await ask(launcher, plain("sleep 5 & echo $!"), "a")

@@ -33,6 +33,7 @@ class Daemon:
     refuse: str = ""  # answer each connect with this error code
     killing: bool = False  # as the daemon does: a kill is forwarded again to every wrapper that comes back
     deaf: bool = False  # acknowledge no output
+    secrets: wire.Secrets | None = None  # what wrappers are told that want them; None: they wait
     hang_up_after: int | None = None  # cut each connection after so many messages of output
     _links: dict[str, trio_websocket.WebSocketConnection] = attrs.field(factory=dict)
     _changed: trio.Event = attrs.field(factory=trio.Event)
@@ -102,7 +103,8 @@ class Daemon:
             case wire.Connect() if self.refuse:
                 return [wire.Refusal(code=self.refuse, message="not here")]
             case wire.Connect():
-                return [wire.Ack(ack_type="connect", offset=len(held) + self.cuts.get(run, 0))]
+                ack = wire.Ack(ack_type="connect", offset=len(held) + self.cuts.get(run, 0))
+                return [ack, self.secrets] if message.wants_secrets and self.secrets is not None else [ack]
             case wire.Start():
                 return [wire.Ack(ack_type="start"), *([wire.Kill(grace=1)] if self.killing else [])]
             case wire.Output():

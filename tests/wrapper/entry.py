@@ -19,6 +19,7 @@ PLACES: dict[str, Any] = {
     "conversation._send_complete": conversation.Conversation,
     "conversation._handle_kill": conversation.Conversation,
     "conversation._handle_ack": conversation.Conversation,
+    "conversation._handle_secrets": conversation.Conversation,
     "ending.read_result": ending,
     "link.send": link.Link,
     "outbox.ack": outbox.Outbox,

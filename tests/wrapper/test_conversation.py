@@ -178,6 +178,28 @@ async def test_kills_and_signals_are_handed_to_the_supervisor(run: Run, autojump
     assert run.asked == [channel.Kill(2, 2.5), channel.Signal(19)]
 
 
+async def test_the_start_is_told_when_the_secrets_have_led_to_it(run: Run, autojump_clock: MockClock) -> None:
+    run.account.job = run.account.job._replace(pid=0, waiting=True)
+
+    def slow_to_read(message: object) -> list[wire.FromDaemon]:
+        secrets = [wire.Secrets(env={"PASSWORD": "x"})] if isinstance(message, wire.Connect) else []
+        return [*polite(message), *secrets]
+
+    def begins() -> None:
+        run.account.learn(channel.Facts(pid=88, started=5.0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(later, 7, begins)
+        nursery.start_soon(later, 9, run.ends)
+        _, heard = await talk(run, slow_to_read)
+    [connect] = [message for _, message in heard if isinstance(message, wire.Connect)]
+    [start] = [message for _, message in heard if isinstance(message, wire.Start)]
+    assert (connect.wants_secrets, start.pid, times(heard, wire.Start)) == (True, 88, [7])
+    assert times(heard, wire.Heartbeat) == [0, 5], "while the command waits, its wrapper is alive"
+    assert run.asked == [channel.Secrets({"PASSWORD": "x"}, "")]
+    assert not run.account.job.waiting
+
+
 @pytest.mark.parametrize(("failures", "shortest", "longest"), [(0, 0.125, 0.25), (3, 1, 2), (50, 15, 30)])
 def test_the_delay_grows_to_half_a_minute(failures: int, shortest: float, longest: float) -> None:
     assert (TIMING.delay_s(failures, 0), TIMING.delay_s(failures, 1)) == (shortest, longest)

@@ -24,6 +24,12 @@ def test_what_is_not_said_has_defaults() -> None:
     assert (order.output_limit, order.interval_s, order.report_for_s) == (64 * 2**20, 0.2, 86400.0)
     assert (order.user, order.cwd, order.lockfile, order.allow_overlap) == ("", "", "", False)
     assert (order.loglevel, order.logdir, order.token) == ("normal", "", "")
+    assert (order.secrets, order.secrets_within_s) == ((), 300.0)
+
+
+def test_secrets_are_named() -> None:
+    order = parse(LEAST | {"SP_SECRETS": "PASSWORD,API_KEY", "SP_SECRETS_WITHIN": "5"})
+    assert (order.secrets, order.secrets_within_s) == (("PASSWORD", "API_KEY"), 5.0)
 
 
 def test_no_timeout_is_no_limit() -> None:
@@ -40,6 +46,8 @@ def test_no_timeout_is_no_limit() -> None:
         ("SP_ATTEMPT", "0", "must be a finite number of at least 1"),
         ("SP_KILL_GRACE", "long", "must be a number"),
         ("SP_WRAPPER_LOGLEVEL", "loud", "must be one of off, normal, debug"),
+        ("SP_SECRETS", "A,,B", "must be names of variables with commas between them, not ''"),
+        ("SP_SECRETS", "A=1", "must be names of variables with commas between them, not 'A=1'"),
     ],
 )
 def test_a_broken_order_names_its_variable(variable: str, value: str, problem: str) -> None:
@@ -60,9 +68,18 @@ def test_an_order_survives_the_disk(variables: dict[str, bytes]) -> None:
     assert claim._unpack(claim._pack(fields)) == fields
 
 
-@given(st.integers(0), st.booleans(), st.booleans())
-def test_facts_survive_the_channel(length: int, paused: bool, recorded: bool) -> None:
-    facts = channel.Facts(length, paused, recorded)
+@given(
+    st.builds(
+        channel.Facts,
+        length=st.integers(0),
+        paused=st.booleans(),
+        recorded=st.booleans(),
+        waiting=st.booleans(),
+        pid=st.integers(0),
+        started=st.floats(0, 1e12),
+    )
+)
+def test_facts_survive_the_channel(facts: channel.Facts) -> None:
     assert channel.Facts.decode(facts.encode()) == facts
 
 
@@ -70,3 +87,13 @@ def test_facts_survive_the_channel(length: int, paused: bool, recorded: bool) ->
 def test_requests_survive_the_channel(request_: channel.Kill | channel.Signal | channel.Acked) -> None:
     assert channel.decode_request(channel.encode_request(request_)) == request_
     assert type(channel.decode_request(channel.encode_request(request_))) is type(request_)
+
+
+_VALUES = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
+
+
+@given(st.dictionaries(st.from_regex("[A-Z_][A-Z0-9_]*", fullmatch=True), _VALUES), _VALUES)
+def test_secrets_survive_the_channel_and_show_nowhere(env: dict[str, str], error: str) -> None:
+    secrets = channel.Secrets(env, error)
+    assert channel.decode_request(channel.encode_request(secrets)) == secrets
+    assert repr(secrets) == f"Secrets(error={error!r})"

@@ -22,7 +22,7 @@ class Account:
 
     job: channel.Job
     journal: Journal
-    request: Callable[[channel.Kill | channel.Signal | channel.Acked], Awaitable[None]]
+    request: Callable[[channel.Request], Awaitable[None]]
     reader: SpoolReader
     outbox: Outbox = attrs.field(factory=Outbox)
     length: int = attrs.field(default=0, init=False)  # bytes that can be read from the spool
@@ -46,6 +46,9 @@ class Account:
 
     def learn(self, facts: channel.Facts) -> None:
         self.length, self.paused = facts.length, facts.paused
+        self.job = self.job._replace(waiting=facts.waiting)
+        if facts.pid:
+            self.job = self.job._replace(pid=facts.pid, started=facts.started)
         self.ring()
 
     def end(self, ending: wire.Complete) -> None:

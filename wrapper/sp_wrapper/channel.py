@@ -6,14 +6,24 @@ Facts are whole states, so that one may be lost when the next one follows.
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Mapping
 
 from sp_wrapper.claim import Claim
 from sp_wrapper.order import Order
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing would delay the command
+    from typing import TypeAlias, Union
 
-class Job(namedtuple("Job", "claim order supervisor pid started")):
-    """What a reporter starts from. `pid` is the command's, 0 when it could not be started; `started` is in
-    seconds since the epoch."""
+    Request: TypeAlias = Union["Kill", "Signal", "Acked", "Secrets"]  # reporter to supervisor
+
+
+MAX_REQUEST = 256 * 1024  # bytes; secrets are the longest
+
+
+class Job(namedtuple("Job", "claim order supervisor pid started waiting", defaults=(False,))):
+    """What a reporter starts from. `pid` is the command's, 0 when it was not started or could not be; `started` is
+    in seconds since the epoch. `waiting`: the command waits for its secrets."""
 
     __slots__ = ()
     claim: Claim
@@ -21,23 +31,33 @@ class Job(namedtuple("Job", "claim order supervisor pid started")):
     supervisor: int
     pid: int
     started: float
+    waiting: bool
 
 
-class Facts(namedtuple("Facts", "length paused recorded", defaults=(0, False, False))):
-    """Supervisor to reporter: bytes of output in the spool, and whether the result has been written."""
+_Facts = namedtuple("_Facts", "length paused recorded waiting pid started", defaults=(0, False, False, False, 0, 0.0))
+
+
+class Facts(_Facts):
+    """Supervisor to reporter: bytes of output in the spool, whether the result has been written, and what may have
+    changed of the Job. `pid` is 0, and `started` says nothing, while no command has been started."""
 
     __slots__ = ()
     length: int
     paused: bool
     recorded: bool
+    waiting: bool
+    pid: int
+    started: float
 
     def encode(self) -> bytes:
-        return f"{self.length} {self.paused:d} {self.recorded:d}".encode()
+        flags = f"{self.paused:d} {self.recorded:d} {self.waiting:d}"
+        return f"{self.length} {flags} {self.pid} {self.started!r}".encode()
 
     @staticmethod
     def decode(data: bytes) -> Facts:
-        length, paused, recorded = map(int, data.split())
-        return Facts(length, bool(paused), bool(recorded))
+        *numbers, started = data.split()
+        length, paused, recorded, waiting, pid = map(int, numbers)
+        return Facts(length, bool(paused), bool(recorded), bool(waiting), pid, float(started))
 
 
 class Kill(namedtuple("Kill", "signum grace_s")):
@@ -58,11 +78,36 @@ class Acked(namedtuple("Acked", "offset")):
     offset: int
 
 
-def encode_request(request: Kill | Signal | Acked) -> bytes:
+class Secrets(namedtuple("Secrets", "env error")):
+    """What the command waits for, by name; or `error`, why it is not to be started."""
+
+    __slots__ = ()
+    env: Mapping[str, str]
+    error: str
+
+    def __repr__(self) -> str:
+        return f"Secrets(error={self.error!r})"  # the values belong into no log
+
+    def encode(self) -> bytes:
+        return "\0".join(
+            ("secrets", self.error.replace("\0", " "), *(f"{name}={value}" for name, value in self.env.items()))
+        ).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Secrets:
+        _, error, *entries = data.decode().split("\0")
+        return Secrets(dict(entry.split("=", 1) for entry in entries), error)
+
+
+def encode_request(request: Request) -> bytes:
+    if isinstance(request, Secrets):
+        return request.encode()
     return " ".join((type(request).__name__.lower(), *map(repr, request))).encode()
 
 
-def decode_request(data: bytes) -> Kill | Signal | Acked:
+def decode_request(data: bytes) -> Request:
+    if data.startswith(b"secrets\0"):
+        return Secrets.decode(data)
     verb, *numbers = data.decode().split()
     match verb:
         case "kill":

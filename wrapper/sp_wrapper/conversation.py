@@ -27,6 +27,7 @@ class Conversation:
     _link: Link = attrs.field(init=False)
     _greeted: trio.Event = attrs.field(factory=trio.Event, init=False)
     _owed: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)  # until when an ack is due
+    _start_sent: bool = attrs.field(default=False, init=False)
     _complete_sent: bool = attrs.field(default=False, init=False)
     _send_at: float = attrs.field(default=-inf, init=False)  # not before; by trio's clock
     _fruitless_at: int = attrs.field(default=-1, init=False)  # the length at which nothing could be sent
@@ -64,6 +65,8 @@ class Conversation:
                 signum = order.signal_number(message.signal)
                 if signum is not None:
                     await self.account.request(channel.Signal(signum))
+            case wire.Secrets():
+                await self._handle_secrets(message)
             case wire.Refusal():
                 raise RefusedByDaemon(f"{message.code}: {message.message}")
             case wire.SyncResponse():
@@ -91,18 +94,31 @@ class Conversation:
         signum = order.signal_number(kill.signal) or self.account.job.order.kill_signal
         await self.account.request(channel.Kill(signum, max(0.0, kill.grace)))
 
+    async def _handle_secrets(self, secrets: wire.Secrets) -> None:
+        await self.account.request(channel.Secrets(secrets.env, secrets.error))
+
     # --- what goes -----------------------------------------------------------------------------------
 
     async def _greet(self) -> None:
         wanted = self.account.job.order
+        greeting = wire.Connect(
+            version=__version__,
+            token=wanted.token,
+            sent=self.account.length,
+            attempt=wanted.attempt,
+            wants_secrets=self.account.job.waiting,
+        )
         with trio.fail_after(self.timing.connect_s):
-            await self._link.send(
-                wire.Connect(version=__version__, token=wanted.token, sent=self.account.length, attempt=wanted.attempt)
-            )
+            await self._link.send(greeting)
             await self._greeted.wait()
-        if self.account.job.pid:
-            started = instant(self.account.job.started)
-            await self._link.send(wire.Start(pid=self.account.job.pid, version=__version__, started=started))
+        await self._send_start()
+
+    async def _send_start(self) -> None:
+        """Tell of the command's start, once, as soon as it has been started."""
+        job = self.account.job
+        if job.pid and not self._start_sent:
+            self._start_sent = True
+            await self._link.send(wire.Start(pid=job.pid, version=__version__, started=instant(job.started)))
 
     async def _beat(self) -> None:
         """Sign of life: also while killing, while output flows, while acks are slow."""
@@ -126,6 +142,7 @@ class Conversation:
 
     async def _deliver(self) -> None:
         while not self.heard:
+            await self._send_start()
             await self._send_logs()
             if await self._send_output():
                 continue

@@ -25,7 +25,7 @@ class OrderError(Exception):
 _Fields = namedtuple(
     "_Fields",
     "url token job instance machine attempt command cwd user timeout_s kill_signal grace_s allow_overlap lockfile"
-    " output_limit interval_s loglevel logdir report_for_s",
+    " output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s",
 )
 
 
@@ -52,6 +52,8 @@ class Order(_Fields):
     loglevel: str
     logdir: str
     report_for_s: float
+    secrets: tuple[str, ...]  # variables whose values the daemon has; the command waits for them
+    secrets_within_s: float
 
 
 def parse(environ: Mapping[str, str]) -> Order:
@@ -76,6 +78,8 @@ def parse(environ: Mapping[str, str]) -> Order:
         loglevel=_log_level(environ),
         logdir=environ.get("SP_WRAPPER_LOGDIR", ""),
         report_for_s=_number(environ, "SP_REPORT_FOR_S", 24 * 3600),
+        secrets=_names(environ, "SP_SECRETS"),
+        secrets_within_s=_number(environ, "SP_SECRETS_WITHIN", 300),
     )
 
 
@@ -99,6 +103,14 @@ def _url(environ: Mapping[str, str]) -> str:
     if not url.startswith("ws://"):
         raise OrderError("SP_WEBSOCKET_URL", f"must start with ws://, not {url[:40]!r}")
     return url
+
+
+def _names(environ: Mapping[str, str], key: str) -> tuple[str, ...]:
+    names = tuple(environ[key].split(",")) if environ.get(key) else ()
+    for name in names:
+        if not name.isidentifier():
+            raise OrderError(key, f"must be names of variables with commas between them, not {name[:40]!r}")
+    return names
 
 
 def _number(environ: Mapping[str, str], key: str, default: float, least: float = 0) -> float:

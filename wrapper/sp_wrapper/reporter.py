@@ -27,14 +27,14 @@ def report(job: channel.Job, supervisor: socket.socket, timing: link.Timing = DE
     async def run() -> int:
         asking = trio.socket.from_stdlib_socket(supervisor)
 
-        async def request(what: channel.Kill | channel.Signal | channel.Acked) -> None:
+        async def request(what: channel.Request) -> None:
             try:
                 await asking.send(channel.encode_request(what))
             except OSError:  # the supervisor is gone: `_follow` sees it too
                 account.journal.note(f"could not hand over {what}")
 
         account = Account(job, Journal(job.order), request, SpoolReader(job.claim.path))
-        account.learn(channel.Facts(account.reader.end()))  # an earlier reporter may have come far
+        account.length = account.reader.end()  # an earlier reporter may have come far
         reporter = Reporter(account, timing)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_follow, asking, reporter)

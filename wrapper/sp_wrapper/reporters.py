@@ -113,11 +113,11 @@ class Reporters:
                 self._socket.send(facts.encode())
                 self._told = facts
 
-    def requests(self) -> Iterable[channel.Kill | channel.Signal | channel.Acked]:
+    def requests(self) -> Iterable[channel.Request]:
         """What the reporter has asked for since the last call."""
         while self._socket is not None:
             try:
-                data = self._socket.recv(4096)
+                data = self._socket.recv(channel.MAX_REQUEST)
             except BlockingIOError:
                 return
             except OSError:

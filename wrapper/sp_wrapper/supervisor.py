@@ -46,6 +46,7 @@ class Supervisor:
         self.claim = own
         self.order = order
         self.environ = environ
+        self.secrets_due_at = inf  # by when they must have come, while the command waits for them
         self.spool = spool.SpoolWriter(own.path, order.output_limit)
         self.timeout = Timer(order.timeout_s)
         self.job = channel.Job(own, order, os.getpid(), 0, time.time())
@@ -66,10 +67,13 @@ class Supervisor:
         self.retry_at = inf
 
     def start(self, now: Callable[[], float] = time.monotonic) -> None:
-        """Start the command, then the first reporter."""
+        """Start the command, then the first reporter; where the command needs secrets, the reporter gets them first."""
         _adopt_orphans()
         self.wake = _catch_signals(self._ask_to_end)
-        self._start_command(now())
+        if self.order.secrets:
+            self._wait_for_secrets(now())
+        else:
+            self._start_command(self.environ, now())
         self.reporters.start(self.job, now())
 
     def run(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -80,14 +84,37 @@ class Supervisor:
             self._read()
             self._obey()
             self._step(now())
-            self.reporters.tell(channel.Facts(self.spool.stored, self.timeout.paused, self.recorded))
+            self.reporters.tell(self._facts())
             self.reporters.step(self.job, now())
+
+    def _facts(self) -> channel.Facts:
+        job = self.job
+        return channel.Facts(
+            self.spool.stored, self.timeout.paused, self.recorded, job.waiting, job.pid, job.started if job.pid else 0.0
+        )
 
     # --- the command ---------------------------------------------------------------------------------
 
-    def _start_command(self, now: float) -> None:
+    def _wait_for_secrets(self, now: float) -> None:
+        self.job = self.job._replace(waiting=True)
+        self.secrets_due_at = now + self.order.secrets_within_s
+        self._note_processes()
+
+    def _take_secrets(self, secrets: channel.Secrets, now: float) -> None:
+        """Start the command with them. They are kept nowhere here, and whoever comes later asks in vain."""
+        if not self.job.waiting:
+            return
+        self.job = self.job._replace(waiting=False)
+        missing = [name for name in self.order.secrets if name not in secrets.env]
+        if secrets.error or missing:
+            self._end(_not_started(secrets.error or f"the daemon has no value for {', '.join(missing)}"))
+        else:
+            values = {name: secrets.env[name] for name in self.order.secrets}
+            self._start_command({**self.environ, **values}, now)
+
+    def _start_command(self, environ: Mapping[str, str], now: float) -> None:
         try:
-            pid, self.output = start(self.order, self.environ)
+            pid, self.output = start(self.order, environ)
         except (StartError, OSError) as exc:
             self._end({"retcode": ERROR, "outcome": "error", "error": str(exc)})
         else:
@@ -160,6 +187,8 @@ class Supervisor:
                     self._signal(signum)
                 case channel.Acked(offset):
                     self.spool.acknowledge(offset)
+                case channel.Secrets():
+                    self._take_secrets(request, time.monotonic())
 
     def _kill(self, outcome: str, signum: int, grace_s: float) -> None:
         """End the tree, unless the command has ended by itself. Asked again: whichever forces earlier holds."""
@@ -168,10 +197,11 @@ class Supervisor:
             self.kill.hurry(force_at)
         elif self.result is None and self.status is None:
             self.outcome = outcome
+            self.job = self.job._replace(waiting=False)
             self.kill = tree.TreeKill(self._tree, tree.send, signum, force_at)
 
     def _signal(self, signum: int) -> None:
-        if self.result is not None:
+        if self.result is not None or self.job.waiting:
             return
         for proc in self._tree():
             tree.send(proc.pid, signum)
@@ -199,6 +229,10 @@ class Supervisor:
             self.retry_at = now + RETRY_S
 
     def _step_command(self, now: float) -> None:
+        if self.job.waiting and self.secrets_due_at <= now:
+            self.job = self.job._replace(waiting=False)
+            self._end(_not_started(f"its secrets did not arrive within {self.order.secrets_within_s:g} seconds"))
+            return
         if self.status is None and self.timeout.due(now):
             self._kill("timeout", self.order.kill_signal, self.order.grace_s)
         ended = self.status is not None if self.kill is None else self.kill.step(now)
@@ -258,7 +292,8 @@ class Supervisor:
         step = time.monotonic() + KILL_STEP_S if self.kill is not None and self.result is None else inf
         timeout = self.timeout.due_at if self.result is None and self.kill is None else inf
         drain = self.drain_until if self.result is None else inf
-        return min(step, timeout, drain, self.retry_at, self.reporters.due_at)
+        secrets = self.secrets_due_at if self.job.waiting else inf
+        return min(step, timeout, drain, secrets, self.retry_at, self.reporters.due_at)
 
     def _wait(self, seconds: float) -> None:
         poll = select.poll()
@@ -270,6 +305,10 @@ class Supervisor:
         poll.poll(None if seconds == inf else max(0, seconds) * 1000)
         with contextlib.suppress(BlockingIOError):
             os.read(self.wake, 4096)
+
+
+def _not_started(why: str) -> dict[str, object]:
+    return {"retcode": ERROR, "outcome": "error", "error": f"the command was not started: {why}"}
 
 
 def _adopt_orphans() -> None:

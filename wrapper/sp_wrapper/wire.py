@@ -79,9 +79,10 @@ class Connect:
 
     TYPE: ClassVar[str] = "connect"
     version: str = ""
-    token: str = ""
+    token: str = attrs.field(default="", repr=False)
     sent: int | None = None  # None: a wrapper of 0.9.x, which knows no offsets
     attempt: int = 1
+    wants_secrets: bool = False  # the command waits for the values that its order only names
 
 
 @attrs.frozen(kw_only=True)
@@ -210,6 +211,18 @@ class Signal:
 
 
 @attrs.frozen(kw_only=True)
+class Secrets:
+    """The variables that a command waits for, by name. With `error` there are none to come, and nothing is to run.
+
+    A message of its own, because reading them may take longer than a greeting may.
+    """
+
+    TYPE: ClassVar[str] = "secrets"
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    error: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class Refusal:
     """`code` is JOB_NOT_FOUND, BAD_TOKEN or PROTOCOL; the daemon closes the connection after it."""
 
@@ -219,7 +232,7 @@ class Refusal:
 
 
 FromWrapper: TypeAlias = Union[Connect, Start, Output, Heartbeat, SyncRequest, Complete, Killed, Log, Failure]
-FromDaemon: TypeAlias = Union[Ack, Nack, SyncResponse, Kill, Signal, Refusal]
+FromDaemon: TypeAlias = Union[Ack, Nack, SyncResponse, Kill, Signal, Secrets, Refusal]
 
 
 # --- text to message and back --------------------------------------------------------------------
@@ -356,6 +369,14 @@ def _object_or_none(fields: Mapping[str, Any], key: str) -> Mapping[str, Any] | 
     return value
 
 
+def _variables(fields: Mapping[str, Any], key: str) -> Mapping[str, str]:
+    values = _object_or_none(fields, key) or {}
+    for name in values:
+        if not name.isidentifier() or "\0" in _text(values, name):
+            raise RemoteProtocolError(f"{key} must be names of variables with text that holds no NUL")
+    return values
+
+
 def _data(fields: Mapping[str, Any]) -> bytes:
     if "data_b64" not in fields:
         return _text(fields, "data").encode()
@@ -399,6 +420,7 @@ _FROM_WRAPPER: Mapping[str, Callable[[Mapping[str, Any]], FromWrapper]] = {
         token=_text(f, "token", ""),
         sent=_count_or_none(f, "sent"),
         attempt=_count(f, "attempt", 1),
+        wants_secrets=_flag(f, "wants_secrets"),
     ),
     "start": lambda f: Start(
         pid=_count(f, "pid"), version=_text(f, "version", ""), started=_instant_or_none(f, "started")
@@ -444,5 +466,6 @@ _FROM_DAEMON: Mapping[str, Callable[[Mapping[str, Any]], FromDaemon]] = {
         signal=_text(f, "signal", "TERM"), grace=_number(f, "grace", 5.0), reason=_text(f, "reason", "user")
     ),
     "signal": lambda f: Signal(signal=_text(f, "signal")),
+    "secrets": lambda f: Secrets(env=_variables(f, "env"), error=_text(f, "error", "")),
     "error": lambda f: Refusal(code=_text(f, "code"), message=_text(f, "message", "")),
 }

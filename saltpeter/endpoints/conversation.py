@@ -1,0 +1,183 @@
+"""One client's connection to the control socket: what it asks for, and what it is told.
+
+It has a task that waits for the board, one that sends, and one that reads its requests. What is sent is worked
+out from the newest state when there is room for it, so a slow client gets newer news, not more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from saltpeter.endpoints import control_wire as wire
+from saltpeter.endpoints import verbs, views
+from saltpeter.endpoints.channel import Channel
+from saltpeter.endpoints.desk import Desk, handed_over
+from saltpeter.endpoints.forms import BadRequest, RequestId
+from saltpeter.endpoints.records import Result
+from saltpeter.endpoints.tail import PIECES, Behind, Tails
+from saltpeter.endpoints.viewer import Viewer
+from saltpeter.engine.board import Board
+from saltpeter.engine.commands import HandedOver
+from saltpeter.errors import CommandRefused, SaltpeterError
+
+MERGE_S = 0.1  # changes this close together are told at once
+MAX_WAITING = 64  # kills of one client whose end is waited for
+MAX_SUBSCRIBED = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False)
+class Client:
+    """One client's connection."""
+
+    _channel: Channel
+    _board: Board
+    _desk: Desk
+    _viewer: Viewer
+    _tails: Tails = attrs.field(factory=Tails, init=False)
+    _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def run(self) -> None:
+        """Serve until the client goes."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_board)
+            nursery.start_soon(self._push)
+            async with trio.open_nursery() as kills:
+                async for text in self._channel:
+                    await self._obey(text, kills)
+                kills.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+
+    def _poke(self) -> None:
+        self._wake.set()
+        self._wake = trio.Event()
+
+    # --- what the client is told ---
+
+    async def _watch_board(self) -> None:
+        serial = self._board.state.serial
+        while True:
+            await self._board.newer_than(serial)
+            await trio.sleep(MERGE_S)
+            serial = self._board.state.serial
+            self._poke()
+
+    async def _push(self) -> None:
+        while True:
+            wake = self._wake  # before looking, so that nothing falls between looking and waiting
+            for message in self._viewer.due(self._board.state, trio.current_time(), self._desk.queries.now()):
+                await self._send(message)
+            if await self._push_output():
+                continue
+            with trio.move_on_at(self._viewer.wake_at):
+                await wake.wait()
+
+    async def _push_output(self) -> bool:
+        """One round: a little from each machine that has more, so that none waits for another's to end."""
+        behind = list(self._behind())
+        for each in behind:
+            pieces = await self._desk.queries.past.pieces(each.tail.execution, each.tail.next_index, PIECES)
+            for message in each.tail.advance(pieces, each.mark):
+                await self._send(message)
+        return bool(behind)
+
+    def _behind(self) -> Sequence[Behind]:
+        state = self._board.state
+        found: list[Behind] = []
+        for job in self._viewer.subscribed:
+            if (run := self._viewer.run_of(state, job)) is not None:
+                found += self._tails.behind(job, run, state.touched.get(job, 0))
+        return found
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self._channel.send(wire.pack(message))
+
+    # --- what the client asks for ---
+
+    async def _obey(self, text: str | bytes, kills: trio.Nursery) -> None:
+        id = None
+        try:
+            request = wire.decode(text)
+            id = request.id
+            result = await self._do(request, kills)
+        except BadRequest as exc:
+            await self._channel.send(wire.refusal(exc.id or id, exc))
+        except CommandRefused as exc:
+            await self._channel.send(wire.refusal(id, exc))
+        except SaltpeterError as exc:
+            log.exception("A request of %s failed", self._channel.peer)
+            await self._channel.send(wire.refusal(id, CommandRefused("failed", str(exc))))
+        else:
+            if id is not None:
+                await self._channel.send(wire.reply(id, result))
+
+    async def _do(self, request: wire.Request, kills: trio.Nursery) -> Result:
+        match request.verb:
+            case verbs.Kill() as kill:
+                return await self._kill(kill, request.id, kills)
+            case verbs.Subscribe(subscriptions):
+                return await self._subscribe(subscriptions)
+            case verbs.Unsubscribe(jobs):
+                return self._unsubscribe(jobs)
+            case verbs.Acknowledge():
+                return {}  # the pace is TCP's; a client that never acks gets its output all the same
+            case verbs.GetTimeline() as asked:
+                timeline = await self._desk.answer(asked, self._channel.peer)
+                await self._send({"type": "timeline", "timeline": timeline})
+                return timeline
+            case asked:
+                return await self._desk.answer(asked, self._channel.peer)
+
+    async def _kill(self, kill: verbs.Kill, id: RequestId | None, kills: trio.Nursery) -> Result:
+        if len(kills.child_tasks) >= MAX_WAITING:
+            raise CommandRefused("busy", f"{MAX_WAITING} kills of yours are not done yet")
+        handed = await self._desk.kill(kill, self._channel.peer)
+        for each in handed:
+            kills.start_soon(self._report_kill, kill.job, each, id)
+        return handed_over(handed)
+
+    async def _report_kill(self, job: str, handed: HandedOver, id: RequestId | None) -> None:
+        """Tell what the kill did, once it is done."""
+        ended = await self._desk.commands.ended(handed)
+        machines = {execution.machine: views.killed(outcome) for execution, outcome in ended}
+        receipt = {"type": "kill_receipt", "job": job, "job_instance": handed.run, "machines": machines}
+        await self._send(receipt if id is None else {**receipt, "id": id})
+
+    async def _subscribe(self, subscriptions: Sequence[verbs.Subscription]) -> Result:
+        """Begin with all that are known; then refuse the first that is not."""
+        refused: list[CommandRefused] = []
+        for wanted in subscriptions:
+            try:
+                await self._begin(wanted)
+            except CommandRefused as exc:
+                refused.append(exc)
+        self._poke()
+        if refused:
+            raise refused[0]
+        return {"subscribed": list(self._viewer.subscribed)}
+
+    async def _begin(self, wanted: verbs.Subscription) -> None:
+        state = self._board.state
+        newest = views.newest_run(state, wanted.job)
+        if newest is None:
+            self._desk.queries.job(wanted.job)
+        pinned = None if wanted.instance is None else await self._desk.queries.find(wanted.instance)
+        if pinned is not None and pinned.job != wanted.job:
+            raise CommandRefused("unknown_run", f"{pinned.id} is a run of {pinned.job}")
+        if wanted.job not in self._viewer.subscribed and len(self._viewer.subscribed) >= MAX_SUBSCRIBED:
+            raise CommandRefused("busy", f"you have subscribed to {MAX_SUBSCRIBED} jobs already")
+        run = pinned or newest
+        self._viewer.subscribe(wanted.job, pinned)
+        self._tails.want(wanted.job, run.id if run else "", wanted.machine, wanted.position)
+
+    def _unsubscribe(self, jobs: Sequence[str]) -> Result:
+        for job in jobs:
+            self._viewer.unsubscribe(job)
+            self._tails.forget(job)
+        return {"subscribed": list(self._viewer.subscribed)}

@@ -1,0 +1,102 @@
+"""Where requests are carried out, whichever way they came: over the WebSocket or by HTTP."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, Union
+
+import attrs
+from typing_extensions import assert_never
+
+from saltpeter.endpoints import verbs
+from saltpeter.endpoints.queries import Queries
+from saltpeter.endpoints.records import Result
+from saltpeter.engine.commands import Commands, HandedOver
+from saltpeter.engine.execution import Manner
+
+Change: TypeAlias = Union[verbs.Run, verbs.Kill, verbs.Signal, verbs.Hold, verbs.Release, verbs.Reload]
+Question: TypeAlias = Union[
+    verbs.GetRuns,
+    verbs.GetRun,
+    verbs.GetOutput,
+    verbs.GetTimeline,
+    verbs.Next,
+    verbs.Why,
+    verbs.Stats,
+    verbs.ShowMaintenance,
+]
+
+
+@attrs.frozen
+class Desk:
+    """Answers one request after the other. Everything raises CommandRefused, with a stable code."""
+
+    commands: Commands
+    queries: Queries
+
+    async def answer(self, asked: Change | Question, by: str) -> Result:
+        """Carry out what `by` asks for. A kill's answer says who was told; its end is another matter."""
+        match asked:
+            case verbs.Run() | verbs.Kill() | verbs.Signal() | verbs.Hold() | verbs.Release() | verbs.Reload():
+                return await self._change(asked, by)
+            case _:
+                return await self._look_up(asked)
+
+    async def kill(self, asked: verbs.Kill, by: str) -> list[HandedOver]:
+        manner = Manner(asked.signal, asked.grace_s)
+        return list(await self.commands.kill(asked.job, by, asked.machine, asked.instance, manner))
+
+    async def _change(self, asked: Change, by: str) -> Result:
+        match asked:
+            case verbs.Run():
+                return {"job_instance": await self.commands.run(asked.job, by, asked.machines)}
+            case verbs.Kill():
+                return handed_over(await self.kill(asked, by))
+            case verbs.Signal():
+                told = await self.commands.signal(asked.job, by, asked.signal, asked.machine, asked.instance)
+                return handed_over(list(told))
+            case verbs.Hold():
+                until = None if asked.until is None else asked.until.at(self.queries.now())
+                await self.commands.hold(asked.machine, by, asked.reason, until)
+                return self.queries.maintenance()
+            case verbs.Release():
+                await self.commands.release(asked.machine, by)
+                return self.queries.maintenance()
+            case verbs.Reload():
+                await self.commands.reload(by)
+                return self.queries.configuration()
+            case _:
+                assert_never(asked)
+
+    async def _look_up(self, asked: Question) -> Result:  # noqa: PLR0911  one for each question
+        match asked:
+            case verbs.GetRuns():
+                return await self.queries.runs(asked)
+            case verbs.GetRun():
+                return await self.queries.run(asked.instance)
+            case verbs.GetOutput():
+                return await self.queries.output(asked)
+            case verbs.GetTimeline():
+                return await self.queries.timeline(asked)
+            case verbs.Next():
+                return await self.queries.next(asked)
+            case verbs.Why():
+                return await self.queries.why(asked)
+            case verbs.Stats():
+                return await self.queries.statistics(asked.job)
+            case verbs.ShowMaintenance():
+                return self.queries.maintenance()
+            case _:
+                assert_never(asked)
+
+
+def handed_over(handed: list[HandedOver]) -> Result:
+    return {
+        "runs": [
+            {
+                "job_instance": each.run,
+                "machines": [execution.machine for execution in each.executions],
+                "told": [execution.machine for execution in each.told],
+            }
+            for each in handed
+        ]
+    }

@@ -1,0 +1,151 @@
+"""What is remembered of runs, as results of requests. No IO. What is not known, or not yet, is None."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import attrs
+
+from saltpeter.domain.outcome import End, Outcome
+from saltpeter.domain.state import ExecutionState, KillRequested, RunState
+from saltpeter.domain.verdict import Verdict
+from saltpeter.engine.storage import Stretch, Tally
+
+Result: TypeAlias = dict[str, Any]
+
+SHOWN = 50  # of a job's latest runs
+
+
+def iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def run(known: RunState, tally: Tally) -> Result:
+    """A run in a line; `duration` in seconds."""
+    return {
+        "job_instance": known.id,
+        "cron": known.job,
+        "slot": iso(known.slot),
+        "by": known.by,
+        "started": iso(known.started_at),
+        "ended": iso(known.ended_at),
+        "verdict": known.verdict.value if known.verdict else None,
+        "text": known.text,
+        "machines": tally.machines,
+        "failed": tally.failed,
+        "duration": _duration_s(known),
+    }
+
+
+def run_in_full(known: RunState, attempts: Iterable[ExecutionState]) -> Result:
+    """A run with each machine's part, every attempt, and who asked for its end."""
+    latest = known.executions
+    attempts = [latest[each.id.machine] if each.id == latest[each.id.machine].id else each for each in attempts]
+    return {
+        **run(known, tally(latest.values())),
+        "results": {machine: execution(each) for machine, each in latest.items()},
+        "attempts": [{"machine": each.id.machine, **execution(each)} for each in attempts],
+        "kills": [kill(each) for each in known.kills],
+    }
+
+
+def tally(executions: Iterable[ExecutionState]) -> Tally:
+    outcomes = [each.outcome for each in executions]
+    return Tally(len(outcomes), sum(outcome is not None and _failed(outcome) for outcome in outcomes))
+
+
+def _failed(outcome: Outcome) -> bool:
+    return not outcome.succeeded and outcome.end is not End.MAINTENANCE
+
+
+def execution(known: ExecutionState) -> Result:
+    """One attempt on one machine."""
+    outcome = known.outcome
+    return {
+        "attempt": known.id.attempt,
+        "state": stage(known),
+        "targeted": iso(known.targeted_at),
+        "launched": iso(known.launched_at),
+        "confirmed": iso(known.confirmed_at),
+        "started": iso(known.started_at),
+        "ended": iso(known.ended_at),
+        "retcode": outcome.code if outcome else None,
+        "outcome": outcome.end.value if outcome else None,
+        "text": outcome.text if outcome else "",
+        "late": ending(known.late) if known.late else None,
+        "pid": known.pid,
+        "wrapper_version": known.wrapper_version,
+        "output_length": known.output_length,
+        "receipt": _plain(outcome.receipt) if outcome else None,
+        "usage": _plain(outcome.usage) if outcome else None,
+    }
+
+
+def stage(known: ExecutionState) -> str:
+    """How far it has come: waiting, launched, running, paused or ended."""
+    if known.ended_at is not None:
+        return "ended"
+    if known.paused:
+        return "paused"
+    if known.confirmed_at is not None or known.started_at is not None:
+        return "running"
+    return "waiting" if known.launched_at is None else "launched"
+
+
+def ending(outcome: Outcome) -> Result:
+    return {
+        "retcode": outcome.code,
+        "outcome": outcome.end.value,
+        "text": outcome.text,
+        "receipt": _plain(outcome.receipt),
+        "usage": _plain(outcome.usage),
+    }
+
+
+def kill(asked: KillRequested) -> Result:
+    """`machines` is empty when the whole run was meant."""
+    return {"machines": list(asked.machines), "by": asked.by, "at": iso(asked.at)}
+
+
+def statistics(runs: Sequence[RunState]) -> Result:
+    """What a job's latest runs, newest first, have in common. Lists are oldest first, seconds and verdicts."""
+    ended = [each for each in reversed(runs) if each.verdict is not None]
+    durations = [duration_s for each in ended if (duration_s := _duration_s(each)) is not None]
+    succeeded = sum(each.verdict is Verdict.SUCCEEDED for each in ended)
+    return {
+        "runs": len(ended),
+        "success_rate": succeeded / len(ended) if ended else None,
+        "p50": percentile(durations, 50),
+        "p95": percentile(durations, 95),
+        "durations": durations[-SHOWN:],
+        "verdicts": [each.verdict.value for each in ended[-SHOWN:] if each.verdict],
+    }
+
+
+def percentile(values: Sequence[float], percent: int) -> float | None:
+    """The least of `values` that `percent` of them do not exceed; None of none."""
+    if not values:
+        return None
+    return sorted(values)[max(math.ceil(len(values) * percent / 100), 1) - 1]
+
+
+def timeline(stretches: Iterable[Stretch]) -> list[Result]:
+    """When machines began and ended, oldest first."""
+    moments: list[tuple[datetime, Result]] = []
+    for each in stretches:
+        about = {"cron": each.job, "job_instance": each.execution.run, "machine": each.execution.machine}
+        for at, kind, code in ((each.began_at, "machine_start", ""), (each.ended_at, "machine_result", each.code)):
+            if at is not None:
+                moments.append((at, {**about, "timestamp": iso(at), "ret_code": code, "msg_type": kind}))
+    return [moment for _, moment in sorted(moments, key=lambda each: each[0])]
+
+
+def _duration_s(known: RunState) -> float | None:
+    return None if known.ended_at is None else (known.ended_at - known.started_at).total_seconds()
+
+
+def _plain(given: attrs.AttrsInstance | None) -> Result | None:
+    return None if given is None else attrs.asdict(given)
