@@ -225,7 +225,7 @@ def _write_configs(directory: Path, minions: Collection[str], publish_port: int,
         {
             "root_dir": str(directory / "master"),
             "pidfile": str(_pidfile(directory / "master")),
-            "sock_dir": str(directory / "master" / "s"),
+            **_places(directory / "master"),
             "interface": "127.0.0.1",
             "publish_port": publish_port,
             "ret_port": ret_port,
@@ -243,7 +243,7 @@ def _write_configs(directory: Path, minions: Collection[str], publish_port: int,
             {
                 "root_dir": str(home),
                 "pidfile": str(_pidfile(home)),
-                "sock_dir": str(home / "s"),
+                **_places(home),
                 "id": minion,
                 "master": "127.0.0.1",
                 "publish_port": publish_port,
@@ -259,6 +259,11 @@ def _write_configs(directory: Path, minions: Collection[str], publish_port: int,
             },
         )
     return master
+
+
+def _places(home: Path) -> Mapping[str, str]:
+    """Where sockets and cache go. Both, for Salt moves the sockets into the cache when that has the shorter name."""
+    return {"sock_dir": str(home / "s"), "cachedir": str(home / "cache")}
 
 
 def _pidfile(home: Path) -> Path:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _RETRY_S = 2.0
-_COMMIT_S = 10.0
+_COMMIT_S = 60.0  # what was handed to the store may still be written after that: better not to give up
 
 
 class Copy(Protocol):

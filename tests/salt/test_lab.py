@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from saltpeter.lab import LabError, lab
+from saltpeter.lab import _LONGEST_SOCKET, _SOCKET_PATH_MAX, LabError, lab
 
 OWNER = """
 import sys, trio
@@ -25,6 +25,11 @@ async def main():
 
 trio.run(main)
 """
+
+
+def deepest(directory: Path) -> Path:
+    """A directory below, with the longest name that a lab can have."""
+    return directory / ("x" * (_SOCKET_PATH_MAX - len(f"{directory}//{_LONGEST_SOCKET}")))
 
 
 def living(directory: Path) -> list[str]:
@@ -45,7 +50,7 @@ def living(directory: Path) -> list[str]:
 def test_nothing_is_left_when_the_labs_process_dies(how: signal.Signals) -> None:
     with tempfile.TemporaryDirectory(prefix="splab") as name:
         owner = subprocess.Popen(
-            [sys.executable, "-c", OWNER, name],
+            [sys.executable, "-c", OWNER, str(deepest(Path(name)))],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -200,6 +200,10 @@ async def test_the_start_is_told_when_the_secrets_have_led_to_it(run: Run, autoj
     assert not run.account.job.waiting
 
 
-@pytest.mark.parametrize(("failures", "shortest", "longest"), [(0, 0.125, 0.25), (3, 1, 2), (50, 15, 30)])
-def test_the_delay_grows_to_half_a_minute(failures: int, shortest: float, longest: float) -> None:
+@pytest.mark.parametrize(
+    ("failures", "shortest", "longest"), [(0, 0.125, 0.25), (3, 1, 2), (14, 1, 2), (16, 4, 8), (50, 15, 30)]
+)
+def test_the_delay_stays_short_for_a_while_and_grows_to_half_a_minute(
+    failures: int, shortest: float, longest: float
+) -> None:
     assert (TIMING.delay_s(failures, 0), TIMING.delay_s(failures, 1)) == (shortest, longest)

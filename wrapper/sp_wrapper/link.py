@@ -41,12 +41,15 @@ class Timing:
     pong_s: float = 10.0
     close_s: float = 2.0
     first_delay_s: float = 0.25
+    quick_doublings: int = 3  # up to 2 s; it stays there for the first tries, so that
+    quick_tries: int = 14  # a cut of some seconds ends before the daemon counts the machine as lost
     max_delay_s: float = 30.0
     sound_s: float = 5.0  # a connection that held this long was not refused
 
     def delay_s(self, failures: int, chance: float) -> float:
         """How long to wait after so many failures in a row; `chance` (0 to 1) spreads a fleet that lost its daemon."""
-        longest = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(failures, 30))
+        doublings = min(failures, self.quick_doublings) + max(0, min(failures, 60) - self.quick_tries)
+        longest = min(self.max_delay_s, self.first_delay_s * 2.0**doublings)
         return longest * (0.5 + chance / 2)
 
 
