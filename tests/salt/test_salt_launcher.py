@@ -136,7 +136,7 @@ async def test_who_may_not_see_the_keys_asks_the_master(salt_lab: LabHandle, tmp
 
 
 async def test_a_wrong_key_is_refused_until_it_is_right(salt_lab: LabHandle, tmp_path: Path) -> None:
-    key = next((salt_lab.lab.directory / "master").glob("var/cache/salt/master/.*_key"))
+    key = next((salt_lab.lab.directory / "master").rglob(".*_key"))
     cache = salt_lab.lab.directory / "master" / f"cache-{uuid.uuid4().hex}"  # Salt wants it below its root_dir
     cache.mkdir()
     (cache / key.name).write_text("not the key")
