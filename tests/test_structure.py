@@ -20,7 +20,8 @@ _DOMAIN = frozenset({"saltpeter.domain", "saltpeter.errors", "sp_wrapper.wire", 
 _ENGINE = _DOMAIN | LEAVES | {"saltpeter.engine"}
 _CLIENT = frozenset({"saltpeter.client"}) | LEAVES
 _ASSEMBLY = _ENGINE | {"saltpeter.launch", "saltpeter.store", "saltpeter.endpoints", "sp_wrapper"}
-_COMMANDS = frozenset({"saltpeter.daemon", "saltpeter.lab", "saltpeter.store", "saltpeter.wrapper_build", "sp_wrapper"})
+_PARTS = frozenset({"saltpeter.daemon", "saltpeter.lab", "saltpeter.deploy", "saltpeter.store"})
+_COMMANDS = _PARTS | {"saltpeter.wrapper_build", "sp_wrapper"}
 
 # What the modules of each part may import of this project.
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -34,6 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "saltpeter.endpoints": _ENGINE | {"saltpeter.endpoints"},
     "saltpeter.daemon": _ASSEMBLY,
     "saltpeter.lab": _ENGINE | {"saltpeter.launch"},
+    "saltpeter.deploy": _ENGINE | {"saltpeter.launch"},
     "saltpeter.client": _CLIENT,
     "saltpeter.cli": _ENGINE | _CLIENT | _COMMANDS | {"saltpeter.cli", "saltpeter.store"},
     "saltpeter.__main__": frozenset({"saltpeter.cli"}),

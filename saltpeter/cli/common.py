@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -12,14 +13,21 @@ import click
 import trio
 from exceptiongroup import BaseExceptionGroup, catch
 
-from saltpeter.client import Client, connect
+from saltpeter.client import Client, ConnectionLost, DaemonUnreachable, connect, host_and_port
+from saltpeter.domain.moments import FORMS, MomentError, moment
+from saltpeter.engine.clock import now
 from saltpeter.errors import SaltpeterError
-from saltpeter.host import SOCKET_VARIABLE, control_socket
+from saltpeter.host import SOCKET_VARIABLE, control_socket, local_zone
 
 T = TypeVar("T")
 
+COMPLETE_S = 1.0  # a shell's user does not wait longer
+
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2  # as click's own for a command line that makes no sense
+EXIT_UNREACHABLE = 3
+EXIT_NO_TARGETS = 4
+EXIT_KILLED = 143
 
 
 @contextmanager
@@ -35,15 +43,17 @@ def plain_errors() -> Iterator[None]:
     if interrupts:
         sys.exit(130)
     if errors:
-        fail("; ".join(_texts(errors[0])))
+        each = list(_single(errors[0]))
+        lost = all(isinstance(error, (DaemonUnreachable, ConnectionLost)) for error in each)
+        fail("; ".join(map(str, each)), EXIT_UNREACHABLE if lost else EXIT_FAILED)
 
 
-def _texts(group: BaseExceptionGroup[SaltpeterError]) -> Iterator[str]:
+def _single(group: BaseExceptionGroup[SaltpeterError]) -> Iterator[SaltpeterError]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _texts(error)
+            yield from _single(error)
         else:
-            yield str(error)
+            yield error
 
 
 def fail(text: str, code: int = EXIT_FAILED) -> NoReturn:
@@ -57,18 +67,82 @@ def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--socket",
         "where",
         metavar="PATH|URL",
+        callback=_checked_place,
         help=f"The daemon's control socket, or ws://host:port. [default: ${SOCKET_VARIABLE}, else {control_socket()}]",
     )(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For programs that read what a command says."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def as_moment(*, ahead: bool = False) -> Callable[..., Any]:
+    """The callback of an option or argument that takes a time as people write it, in the zone of this host.
+
+    `ahead`: a bare `2h` lies before us, not behind.
+    """
+
+    def read(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+        try:
+            return None if value is None else moment(value, now(), local_zone(), ahead=ahead)
+        except MomentError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return read
+
+
+TIMES = f"A TIME is one of {FORMS}."
+
+
+def complete_jobs(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """The names of jobs, for the shell: as far as a daemon answers at once."""
+
+    async def look() -> list[str]:
+        with trio.move_on_after(COMPLETE_S):
+            async with connect(_place(context.params.get("where"))) as client:
+                jobs = (await told(client, "config"))["config"]["crons"]
+                return [name for name in jobs if name.startswith(begun)]
+        return []
+
+    try:
+        return sorted(trio.run(look))
+    except SaltpeterError:
+        return []
+
+
+def job_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("job", shell_complete=complete_jobs)(command)
+
+
+def _checked_place(_context: click.Context, _parameter: click.Parameter, where: str | None) -> str | None:
+    if where is not None and "://" in where:
+        try:
+            host_and_port(where)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return where
 
 
 def ask(where: str | None, conversation: Callable[[Client], Awaitable[T]]) -> T:
     """Hold `conversation` with the daemon. Errors of ours end the program."""
 
     async def converse() -> T:
-        place: Path | str = control_socket() if where is None else where if "://" in where else Path(where)
-        async with connect(place) as client:
+        async with connect(_place(where)) as client:
             return await conversation(client)
 
     with plain_errors():
         return trio.run(converse)
     raise AssertionError("plain_errors lets nothing pass")
+
+
+def _place(where: str | None) -> Path | str:
+    return control_socket() if where is None else where if "://" in where else Path(where)
+
+
+async def told(client: Client, kind: str) -> dict[str, Any]:
+    """The next message of that kind; the daemon sends `config` and `status` to everybody who connects."""
+    async for message in client:
+        if message["type"] == kind:
+            return message
+    raise AssertionError("a client's messages have no end")

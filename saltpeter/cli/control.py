@@ -1,55 +1,145 @@
-"""saltpeter run, saltpeter kill"""
+"""saltpeter run, kill, pause, resume, signal, reload: what changes something"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from saltpeter.cli.common import EXIT_FAILED, ask, socket_option
+from saltpeter.cli import screen, words
+from saltpeter.cli.common import EXIT_FAILED, ask, fail, job_argument, json_option, socket_option, told
+from saltpeter.cli.follow import follow, verdict_code
 from saltpeter.client import Client
+from saltpeter.domain.moments import span
+
+machines_argument = click.argument("machines", nargs=-1)
+run_option = click.option("--run", "instance", metavar="ID", help="Only this run, where several of the job live.")
 
 
 @click.command()
-@click.argument("job")
+@job_argument
+@click.option("--target", "-t", "targets", multiple=True, metavar="MACHINE", help="Only on this one of its targets.")
+@click.option("--follow", "-f", "following", is_flag=True, help="Show the output until it ends; exit as the run did.")
+@json_option
 @socket_option
-def run(job: str, where: str | None) -> None:
-    """Start JOB now.
+def run(job: str, targets: tuple[str, ...], following: bool, as_json: bool, where: str | None) -> None:
+    """Start JOB now, on all its targets or on some of them.
+
+    With --follow the exit code is 0 where the run succeeded, 1 where it failed, 4 where there were no targets,
+    and 143 where it was killed. Ctrl-C ends the following, not the run.
 
     \b
     saltpeter run backup
+    saltpeter run backup --target db01 --target db02 --follow
     """
+    request: dict[str, Any] = {"cron": job, "machines": list(targets)} if targets else {"cron": job}
 
-    async def start(client: Client) -> Any:
-        return await client.request("run", job)
+    async def start(client: Client) -> dict[str, Any]:
+        started: dict[str, Any] = await client.request("run", request)
+        _say_started(started, as_json, following)
+        return await follow(client, job, started["job_instance"], as_json=as_json) if following else {}
 
-    started = ask(where, start)
-    click.echo(f"started {started['job_instance']}")
+    ended = ask(where, start)
+    if following:
+        _say_ended(ended, as_json)
+        sys.exit(verdict_code(ended["verdict"]))
+
+
+def _say_started(started: Mapping[str, Any], as_json: bool, following: bool) -> None:
+    if as_json:
+        screen.print_json_line(started)
+    elif following:
+        screen.remark(f"started {started['job_instance']}")
+    else:
+        screen.say(f"started {started['job_instance']}")
+
+
+def _say_ended(run: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        screen.print_json_line(run)
+        return
+    took = words.duration(run["duration"])
+    failed = f", {run['failed']} of {run['machines']} machines failed" if run["failed"] else ""
+    text = f": {run['text']}" if run["text"] else ""
+    screen.remark(f"{run['job_instance']}: {run['verdict']} after {took}{failed}{text}")
+
+
+# --- kill ----------------------------------------------------------------------------------------
 
 
 @click.command()
-@click.argument("job")
-@click.argument("machines", nargs=-1)
+@job_argument
+@machines_argument
+@run_option
+@click.option("--signal", "number", metavar="SIGNAL", help="Ask with this one first. [default: the job's kill_signal]")
+@click.option("--grace", metavar="TIME", help="Time from asking to KILL. [default: the job's kill_grace]")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask whether it is meant.")
+@json_option
 @socket_option
-def kill(job: str, machines: tuple[str, ...], where: str | None) -> None:
-    """End JOB, on all its machines or on MACHINES: the whole process tree, first TERM, then KILL.
+def kill(
+    *,
+    job: str,
+    machines: tuple[str, ...],
+    instance: str | None,
+    number: str | None,
+    grace: str | None,
+    yes: bool,
+    as_json: bool,
+    where: str | None,
+) -> None:
+    """End JOB, on all its machines or on MACHINES.
 
-    Says what became of it on each machine; exit 1 if anything survived.
+    That is the whole process tree, first with TERM, then with KILL. Says what became of it on each machine; exit 1
+    if anything survived. On a terminal it asks first when more than one machine is concerned.
 
     \b
     saltpeter kill backup
-    saltpeter kill backup db01 db02
+    saltpeter kill backup db01 db02 --signal INT --grace 30s
     """
-
-    requests: list[tuple[str, Any]] = [("killMachine", {"cron": job, "machine": machine}) for machine in machines]
-    receipts = ask(where, lambda client: _kill(client, requests or [("killCron", job)]))
-    survived = False
-    for receipt in receipts:
-        for machine, end in sorted(receipt["machines"].items()):
-            click.echo(f"{receipt['job_instance']} on {machine}: {_ending(end)}")
-            survived |= bool(end["receipt"] and end["receipt"]["survived"])
+    requests = _kill_requests(job, machines, _given(job_instance=instance, signal=number, grace=_seconds(grace)))
+    if not yes and screen.asked_by_a_person():
+        _confirm(where, job, machines, instance)
+    receipts = ask(where, lambda client: _kill(client, requests))
+    if as_json:
+        screen.print_json(receipts)
+    else:
+        _print_receipts(receipts)
+    survived = any(_survivors(end) for receipt in receipts for end in receipt["machines"].values())
     sys.exit(EXIT_FAILED if survived else 0)
+
+
+def _given(**maybe: Any) -> dict[str, Any]:
+    return {name: value for name, value in maybe.items() if value is not None}
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else span(text).total_seconds()
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(str(error), param_hint="--grace") from error
+
+
+def _kill_requests(job: str, machines: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    if machines:
+        return [("killMachine", {"cron": job, "machine": machine, **options}) for machine in machines]
+    return [("killCron", {"cron": job, **options})]
+
+
+def _confirm(where: str | None, job: str, machines: Sequence[str], instance: str | None) -> None:
+    """Ask, in a conversation's pause: the daemon waits for nobody who types."""
+    running = ask(where, lambda client: told(client, "status"))["running"]
+    concerned = [
+        machine
+        for run, about in running.items()
+        if about["name"] == job and instance in (None, run)
+        for machine in about["machines"]
+        if not machines or machine in machines
+    ]
+    if len(concerned) > 1:
+        question = f"End {job} on {words.count(len(concerned), 'machine')} ({words.names(sorted(concerned))})?"
+        click.confirm(question, abort=True, err=True)
 
 
 async def _kill(client: Client, requests: list[tuple[str, Any]]) -> list[dict[str, Any]]:
@@ -58,21 +148,122 @@ async def _kill(client: Client, requests: list[tuple[str, Any]]) -> list[dict[st
     for verb, value in requests:
         for run in (await client.request(verb, value))["runs"]:
             expected += 1
-            click.echo(f"{run['job_instance']}: asked {len(run['machines'])} of its machines to end it", err=True)
-    receipts: list[dict[str, Any]] = []
-    while len(receipts) < expected:
-        message = await client.__anext__()
-        if message["type"] == "kill_receipt":
-            receipts.append(message)
-    return receipts
+            screen.remark(f"{run['job_instance']}: asked {len(run['machines'])} of its machines to end it")
+    return [await told(client, "kill_receipt") for _ in range(expected)]
 
 
-def _ending(end: dict[str, Any]) -> str:
-    """One machine's end in words."""
-    text = f"{end['outcome']} ({end['retcode']})"
-    receipt = end["receipt"]
-    if receipt is None:
-        return f"{text}, without a receipt from the machine"
-    text += f", {len(receipt['ended'])} of {len(receipt['signalled'])} processes ended"
-    left = ", ".join(f"{process['pid']} {process['name']} ({process['state']})" for process in receipt["survived"])
-    return f"{text}, STILL ALIVE: {left}" if left else text
+def _print_receipts(receipts: Sequence[Mapping[str, Any]]) -> None:
+    for receipt in receipts:
+        for machine, end in sorted(receipt["machines"].items()):
+            style = "bold red" if _survivors(end) else ""
+            screen.say(f"{receipt['job_instance']} on {machine}: {words.ending(end)}", style)
+
+
+def _survivors(end: Mapping[str, Any]) -> bool:
+    return bool(end["receipt"] and end["receipt"]["survived"])
+
+
+# --- pause, resume, signal -----------------------------------------------------------------------
+
+
+@click.command()
+@job_argument
+@machines_argument
+@run_option
+@json_option
+@socket_option
+def pause(job: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None) -> None:
+    """Stop the processes of JOB where they are.
+
+    On all its machines or on MACHINES. Its timeout runs on.
+
+    \b
+    saltpeter pause backup
+    saltpeter pause backup db01
+    """
+    _signal(where, "pause", _given(cron=job, job_instance=instance), machines, as_json)
+
+
+@click.command()
+@job_argument
+@machines_argument
+@run_option
+@json_option
+@socket_option
+def resume(job: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None) -> None:
+    """Let the processes of JOB that were paused go on.
+
+    On all its machines or on MACHINES.
+
+    \b
+    saltpeter resume backup
+    """
+    _signal(where, "resume", _given(cron=job, job_instance=instance), machines, as_json)
+
+
+@click.command()
+@job_argument
+@click.argument("signal")
+@machines_argument
+@run_option
+@json_option
+@socket_option
+def signal(
+    *, job: str, signal: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None
+) -> None:
+    """Send SIGNAL to the processes of JOB.
+
+    On all its machines or on MACHINES.
+
+    \b
+    saltpeter signal backup HUP
+    saltpeter signal backup USR1 db01
+    """
+    _signal(where, "signal", _given(cron=job, signal=signal, job_instance=instance), machines, as_json)
+
+
+def _signal(where: str | None, verb: str, options: Mapping[str, Any], machines: Sequence[str], as_json: bool) -> None:
+    requests = [{**options, "machine": machine} for machine in machines] or [dict(options)]
+
+    async def send(client: Client) -> list[dict[str, Any]]:
+        return [run for each in requests for run in (await client.request(verb, each))["runs"]]
+
+    runs = ask(where, send)
+    if as_json:
+        screen.print_json(runs)
+        return
+    for run in runs:
+        waiting = set(run["machines"]) - set(run["told"])
+        screen.say(f"{run['job_instance']}: {verb} told to {words.names(run['told']) or 'no machine'}")
+        if waiting:
+            screen.remark(f"{run['job_instance']}: not connected now: {words.names(sorted(waiting))}")
+    if not any(run["told"] for run in runs):
+        fail(f"no machine of {options['cron']} could be told")
+
+
+@click.command()
+@json_option
+@socket_option
+def reload(as_json: bool, where: str | None) -> None:
+    """Have the daemon read its jobs again.
+
+    Says what is wrong with them; exit 1 if anything is.
+
+    \b
+    saltpeter reload
+    """
+    done = ask(where, lambda client: client.request("reload", True))
+    if as_json:
+        screen.print_json(done)
+    else:
+        for problem in done["problems"]:
+            screen.say(problem_line(problem))
+        screen.say(f"{words.count(done['jobs'], 'job')} in force")
+    sys.exit(EXIT_FAILED if any(problem["fatal"] for problem in done["problems"]) else 0)
+
+
+def problem_line(problem: Mapping[str, Any]) -> str:
+    """As `check` says it."""
+    where = f"{problem['path']}:{problem['line']}" if problem["line"] else problem["path"]
+    what = ".".join(part for part in (problem["job"], problem["key"]) if part)
+    return f"{where}: {'' if problem['fatal'] else 'warning: '}{what + ': ' if what else ''}{problem['text']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -31,7 +32,7 @@ A Salt master with {minions} minions is up, and a daemon that runs jobs on them.
   salt             {salt} -c {salt_config} '*' test.ping
 Try, in another terminal:
   export SALTPETER_SOCKET={addresses.control_socket}
-  saltpeter run long && sleep 5 && saltpeter kill long
+  {saltpeter} run long && sleep 5 && {saltpeter} kill long
 Ctrl-C ends all of it.
 """
 
@@ -41,12 +42,19 @@ Ctrl-C ends all of it.
 @click.option(
     "-d", "--directory", type=click.Path(path_type=Path), help="Where to put everything. [default: a temporary one]"
 )
-@click.option("-c", "config", type=click.Path(path_type=Path), metavar="DIR", help="Jobs to run. [default: examples]")
+@click.option(
+    "-c",
+    "config",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Jobs to run. [default: examples]",
+)
 @click.option("--debug", is_flag=True, help="Log everything.")
 def lab(minions: int, directory: Path | None, config: Path | None, debug: bool) -> None:
-    """Try saltpeter out: a private Salt master, minions and a daemon, on this host and as this user.
+    """Try saltpeter out, on a private Salt master.
 
-    Touches nothing outside its directory, listens on loopback only, and takes everything down on Ctrl-C.
+    Starts it, some minions, and a daemon, on this host and as this user. Touches nothing outside its directory,
+    listens on loopback only, and takes everything down on Ctrl-C.
 
     \b
     saltpeter lab
@@ -78,13 +86,13 @@ async def _lab(directory: Path, minions: int, jobs: Path, debug: bool) -> None:
         async with salt_lab(directory / "salt", minions) as salt:
             conf_d = _prepare(directory, jobs, salt.master_config)
             async with _daemon(conf_d, directory, debug) as addresses:
-                salt_command = shutil.which("salt") or "salt"
                 click.echo(
                     _WELCOME.format(
                         minions=minions,
                         addresses=addresses,
                         conf_d=conf_d,
-                        salt=salt_command,
+                        salt=_program("salt"),
+                        saltpeter=_program("saltpeter"),
                         salt_config=salt.master_config.parent,
                     )
                 )
@@ -93,6 +101,12 @@ async def _lab(directory: Path, minions: int, jobs: Path, debug: bool) -> None:
                 click.echo("Taking it down ...")
                 with trio.move_on_after(_STOP_S):
                     await _end_everything(addresses.control_socket)
+
+
+def _program(name: str) -> str:
+    """What to type for a program that is installed with us: another terminal may know nothing of our venv."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else name
 
 
 @asynccontextmanager
