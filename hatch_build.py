@@ -16,4 +16,4 @@ class WrapperBuildHook(BuildHookInterface[Any]):
         sys.path.insert(0, str(root))
         from saltpeter.wrapper_build import build  # noqa: PLC0415 - from the tree that is being built
 
-        build(root / "saltpeter" / "data" / "sp_wrapper.py", wrapper=root / "wrapper" / "sp_wrapper")
+        build(root / "saltpeter" / "data" / "sp_wrapper.pyz", wrapper=root / "wrapper" / "sp_wrapper")
