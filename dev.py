@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 LOCK = ROOT / "requirements.lock"
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))  # for the tests of the web page
 STAMP = VENV / "installed-from"
 OLDEST = (3, 10)
 
@@ -27,13 +29,7 @@ OLDEST = (3, 10)
 def main() -> None:
     if sys.version_info < OLDEST:
         sys.exit(f"dev.py needs Python 3.10 or newer; this is {sys.version.split()[0]} ({sys.executable})")
-    commands: Mapping[str, Callable[[list[str]], None]] = {
-        "lab": lab,
-        "test": test,
-        "setup": lambda _: None,
-        "lock": lock,
-    }
-    command = commands.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
     if command is None:
         sys.exit(__doc__)
     os.chdir(ROOT)
@@ -78,7 +74,20 @@ def test(args: list[str]) -> None:
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
         run(str(BIN / "mypy"))
+    need_browser()
     run(str(BIN / "pytest"), *args)
+
+
+def need_browser() -> None:
+    """Install Debian's Chromium where it is missing and we may; else say what to do: without it, tests fail."""
+    if CHROMIUM.exists():
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        run("apt-get", "update", "-qq")
+        run("apt-get", "install", "-qq", "--yes", "--no-install-recommends", "chromium")
+    else:
+        say(f"NO BROWSER at {CHROMIUM}: the tests of the web page will fail.")
+        say("On Debian: `sudo apt-get install chromium`. Elsewhere: CHROMIUM=/path/to/chrome python3 dev.py test")
 
 
 def lock(args: list[str]) -> None:

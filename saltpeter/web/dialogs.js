@@ -1,0 +1,76 @@
+// The dialogs: a question before something is done to machines, and the list of keys. One at a time.
+
+import { redraw, switchTheme, switchZone, themeName, useSession, zoneName } from './session.js';
+import { html, useLayoutEffect, useRef } from './ui.js';
+
+let open = null; // a function that draws the content
+
+export function closeDialog() {
+  if (open === null) return;
+  open = null;
+  redraw();
+}
+
+function show(content) {
+  open = content;
+  redraw();
+}
+
+/** Ask before `act` is done. `details` are lines that say what will be hit. */
+export function confirm({ title, details, label, danger = false, act }) {
+  show(() => html`<form method="dialog" onSubmit=${(event) => {
+    event.preventDefault();
+    closeDialog();
+    act();
+  }}>
+    <h2>${title}</h2>
+    ${details}
+    <div class="buttons">
+      <button type="button" onClick=${closeDialog}>Cancel</button>
+      <button class=${danger ? 'danger' : 'primary'} autofocus>${label}</button>
+    </div>
+  </form>`);
+}
+
+/** Names for a question: all of few, the first of many. */
+export function Names({ names, most = 12 }) {
+  const more = names.length - most;
+  return html`<ul class="names">
+    ${names.slice(0, most).map((name) => html`<li>${name}</li>`)}
+    ${more > 0 && html`<li class="muted">and ${more.toLocaleString('en')} more</li>`}
+  </ul>`;
+}
+
+const HELP = [
+  ['Everywhere', [['g n', 'Now'], ['g j', 'Jobs'], ['/', 'search'], ['u', 'UTC or local time'], ['t', 'light or dark'], ['?', 'this list']]],
+  ['In a list', [['j k ↓ ↑', 'move'], ['Enter', 'open'], ['Esc', 'leave the search, undo the choice']]],
+  ['Job', [['r', 'run now']]],
+  ['Run', [['x', 'choose a machine'], ['K', 'kill'], ['p', 'pause'], ['c', 'resume'], ['f', 'follow the output'], ['w', 'wrap lines'], ['d', 'download the output']]],
+];
+
+export function openHelp() {
+  show(() => html`<div>
+    <h2>Keys</h2>
+    <div class="help">
+      ${HELP.map(([where, keys]) => html`<section>
+        <h3>${where}</h3>
+        <dl>${keys.map(([key, does]) => html`<dt>${key.split(' ').map((each) => html`<kbd>${each}</kbd> `)}</dt><dd>${does}</dd>`)}</dl>
+      </section>`)}
+    </div>
+    <div class="buttons">
+      <button onClick=${switchZone}>Times: ${zoneName()}</button>
+      <button onClick=${switchTheme}>Theme: ${themeName()}</button>
+      <button autofocus onClick=${closeDialog}>Close</button>
+    </div>
+  </div>`);
+}
+
+export function Dialogs() {
+  useSession();
+  const element = useRef(null);
+  useLayoutEffect(() => {
+    if (open !== null && !element.current.open) element.current.showModal();
+    if (open === null) element.current.close();
+  });
+  return html`<dialog ref=${element} aria-modal="true" onClose=${closeDialog}>${open?.()}</dialog>`;
+}

@@ -1,0 +1,140 @@
+// What was asked of machines from this page, from the click to the receipt.
+
+import { confirm, Names } from './dialogs.js';
+import { Mark, plural, stateOfOutcome } from './parts.js';
+import { runAddress } from './route.js';
+import { ask, listen, redraw, useSession } from './session.js';
+import { html } from './ui.js';
+
+const KEPT = 4;
+const SEEN_MS = 6000; // how long it is said that a pause has been handed over
+let operations = []; // newest first
+
+function begin(title) {
+  const operation = { title, stage: 'asked', text: 'asked…', receipts: new Map(), awaits: new Set() };
+  operations = [operation, ...operations].slice(0, KEPT);
+  redraw();
+  return operation;
+}
+
+function advance(operation, change) {
+  Object.assign(operation, change);
+  if (operation.stage === 'done' && operation.receipts.size === 0) setTimeout(() => dismiss(operation), SEEN_MS);
+  redraw();
+}
+
+function dismiss(operation) {
+  operations = operations.filter((each) => each !== operation);
+  redraw();
+}
+
+async function carryOut(operation, steps) {
+  try {
+    await steps();
+  } catch (error) {
+    advance(operation, { stage: 'failed', text: error.message });
+  }
+}
+
+/** Start `job`, after asking; then go to its run. */
+export function runNow(job) {
+  const act = () => {
+    const operation = begin(`Run ${job.name}`);
+    carryOut(operation, async () => {
+      const { job_instance: run } = await ask('run', job.name);
+      dismiss(operation); // its page says more
+      location.hash = runAddress(run);
+    });
+  };
+  const details = html`<p>Starts <b>${job.name}</b> now on everything that matches</p>
+    <p class="written">${job.targets || '*'}</p>
+    <pre class="written">${job.written.command}</pre>`;
+  confirm({ title: `Run ${job.name}?`, details, label: 'Run now', act });
+}
+
+/** Kill a run (`machines` null) or its part on some machines, after asking. `hit` names what will be hit. */
+export function kill({ job, run, machines, hit }) {
+  const title = machines === null ? `Kill ${run}` : `Kill ${run} on ${plural(machines.length, 'machine')}`;
+  const act = () => {
+    const operation = begin(title);
+    operation.wants = new Set(hit);
+    const requests =
+      machines === null
+        ? [['killCron', { cron: job, job_instance: run }]]
+        : machines.map((machine) => ['killMachine', { cron: job, machine, job_instance: run }]);
+    carryOut(operation, async () => {
+      const answers = await Promise.all(requests.map(([verb, value]) => ask(verb, value, (id) => operation.awaits.add(id))));
+      if (operation.stage === 'done') return; // the receipt was quicker
+      const told = answers.flatMap(({ runs }) => runs.flatMap((each) => each.told));
+      advance(operation, { stage: 'handed over', text: `handed over to ${plural(told.length, 'machine')}; waiting for the receipt` });
+    });
+  };
+  const details = html`<p>Ends the command and all its processes on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
+  confirm({ title: `${title}?`, details, label: `Kill on ${plural(hit.length, 'machine')}`, danger: true, act });
+}
+
+/** Pause or resume (`verb`) a run, or its part on some machines, after asking. */
+export function halt(verb, { job, run, machines, hit }) {
+  const word = verb === 'pause' ? 'Pause' : 'Resume';
+  const does = verb === 'pause' ? 'Stops all processes of the command, without ending them,' : 'Lets the stopped processes go on';
+  const title = `${word} ${run}`;
+  const act = () => {
+    const operation = begin(title);
+    carryOut(operation, async () => {
+      const parts = machines === null ? [{}] : machines.map((machine) => ({ machine }));
+      const answers = await Promise.all(parts.map((part) => ask(verb, { cron: job, job_instance: run, ...part })));
+      const told = answers.flatMap(({ runs }) => runs.flatMap((each) => each.told));
+      advance(operation, { stage: 'done', text: `handed over to ${plural(told.length, 'machine')}` });
+    });
+  };
+  const details = html`<p>${does} on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
+  confirm({ title: `${title}?`, details, label: `${word} on ${plural(hit.length, 'machine')}`, act });
+}
+
+listen((message) => {
+  if (message.type !== 'kill_receipt') return;
+  const operation = operations.find((each) => each.awaits.has(message.id));
+  if (operation === undefined) return;
+  for (const [machine, receipt] of Object.entries(message.machines)) operation.receipts.set(machine, receipt);
+  const isDone = [...operation.wants].every((machine) => operation.receipts.has(machine));
+  if (isDone) advance(operation, { stage: 'done', text: summary(operation.receipts) });
+  else redraw();
+});
+
+function summary(receipts) {
+  const survived = [...receipts.values()].reduce((sum, { receipt }) => sum + (receipt?.survived.length ?? 0), 0);
+  const ended = [...receipts.values()].reduce((sum, { receipt }) => sum + (receipt?.ended.length ?? 0), 0);
+  return survived ? `${plural(survived, 'process', 'processes')} survived` : `done: ${plural(ended, 'process', 'processes')} ended, none survived`;
+}
+
+export function Operations() {
+  useSession();
+  return html`<aside class="operations" aria-live="polite" aria-label="What you asked for">
+    ${operations.map((each) => html`<${Operation} key=${each} operation=${each} />`)}
+  </aside>`;
+}
+
+function Operation({ operation }) {
+  const { title, stage, text, receipts } = operation;
+  return html`<section class="operation ${stage.replace(' ', '-')}">
+    <header><b>${title}</b><button class="quiet" onClick=${() => dismiss(operation)} aria-label="Dismiss">✕</button></header>
+    <p>${text}</p>
+    ${receipts.size > 0 && html`<ul class="receipts">${[...receipts].slice(0, 20).map(([machine, each]) => html`<${Receipt} machine=${machine} ...${each} />`)}</ul>`}
+  </section>`;
+}
+
+function Receipt({ machine, retcode, outcome, receipt }) {
+  return html`<li>
+    <${Mark} state=${stateOfOutcome(outcome, retcode)} /> <b>${machine}</b> <span class="code">${retcode}</span>
+    ${receipt && html` <span class="muted">${described(receipt)}</span>`}
+  </li>`;
+}
+
+/** A receipt in words: what ended, and what did not. */
+export function described({ ended, survived }) {
+  const named = (processes) => processes.map(({ pid, name }) => `${name} ${pid}`).join(', ');
+  const parts = [ended.length && `ended ${named(ended)}`, survived.length && `survived: ${named(survived)}`];
+  return parts.filter(Boolean).join('; ') || 'nothing was left to end';
+}
+
+

@@ -1,0 +1,156 @@
+// The one session of this page: connection, model, preferences. Components use the hooks at the end.
+
+import { Link } from './link.js';
+import { emptyModel, fold } from './model.js';
+import { parse } from './route.js';
+import { useEffect, useState } from './ui.js';
+
+const listeners = new Set();
+const taps = new Set(); // who gets every message: output, receipts
+let drawing = 0;
+
+/** Draw again with the next frame, however often this is said until then. */
+export function redraw() {
+  drawing ||= setTimeout(() => {
+    drawing = 0;
+    for (const listener of [...listeners]) listener();
+  }, 16);
+}
+
+const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+export const session = {
+  model: emptyModel(),
+  clockOffset: 0, // ms to add to this machine's clock for the daemon's
+  route: parse(location.hash),
+  link: new Link(`${scheme}://${location.host}/ws`, heard, changed),
+};
+
+function heard(message) {
+  if (fold(session.model, message)) redraw();
+  for (const tap of [...taps]) tap(message);
+}
+
+function changed(live) {
+  if (live) learnClock(); // all else is told anew without being asked for
+  redraw();
+}
+
+async function learnClock() {
+  const asked = Date.now();
+  try {
+    const answer = await (await fetch('/healthz')).json();
+    const offset = Date.parse(answer.now) - (asked + Date.now()) / 2;
+    const doubt = (Date.now() - asked) / 2;
+    session.clockOffset = Math.abs(offset) > doubt ? offset : 0;
+  } catch {
+    session.clockOffset = 0; // it went again; the next connection asks again
+  }
+}
+
+export function start() {
+  session.link.open();
+  addEventListener('hashchange', () => {
+    session.route = parse(location.hash);
+    redraw();
+  });
+  addEventListener('online', () => session.link.retry());
+  document.addEventListener('visibilitychange', () => document.hidden || session.link.retry());
+}
+
+export const now = () => Date.now() + session.clockOffset;
+export const ask = (verb, value, onId) => session.link.request(verb, value, onId);
+
+/** Call `tap` with every message until the returned function is called. */
+export function listen(tap) {
+  taps.add(tap);
+  return () => taps.delete(tap);
+}
+
+/** Change parameters of the address without a step in the history. */
+export function adjust(address) {
+  history.replaceState(null, '', address);
+  session.route = parse(location.hash);
+  redraw();
+}
+
+// --- preferences ---------------------------------------------------------------------------------
+
+const KEYS = { utc: 'saltpeter.utc', theme: 'saltpeter.theme', wrap: 'saltpeter.wrap' };
+
+export function preference(name) {
+  try {
+    return localStorage.getItem(KEYS[name]) ?? '';
+  } catch {
+    return ''; // storage may be forbidden
+  }
+}
+
+export function prefer(name, value) {
+  try {
+    localStorage.setItem(KEYS[name], value);
+  } catch {
+    // it holds for this page only
+  }
+  if (name === 'theme') applyTheme(value);
+  redraw();
+}
+
+export function applyTheme(theme = preference('theme')) {
+  document.documentElement.dataset.theme = theme || 'system';
+}
+
+export const inUtc = () => preference('utc') === 'yes';
+export const zoneName = () => (inUtc() ? 'UTC' : 'Local');
+export const switchZone = () => prefer('utc', inUtc() ? '' : 'yes');
+
+const THEMES = ['system', 'light', 'dark'];
+const theme = () => preference('theme') || 'system';
+export const themeName = () => theme()[0].toUpperCase() + theme().slice(1);
+export const switchTheme = () => prefer('theme', THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
+
+// --- hooks ---------------------------------------------------------------------------------------
+
+/** Draw the component again whenever anything has changed. */
+export function useSession() {
+  const [, touch] = useState(0);
+  useEffect(() => {
+    const listener = () => touch((count) => count + 1);
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  }, []);
+  return session;
+}
+
+/** The daemon's time, anew every second. */
+export function useNow() {
+  const [at, set] = useState(now);
+  useEffect(() => {
+    const timer = setInterval(() => set(now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return Math.max(at, now());
+}
+
+/** The answer to a request: {result, error, busy}. Asked again when the connection is back or `again` changes,
+    yet at most every `apartMs`; the last answer stays until then. */
+export function useAnswer(verb, value, again = 0, apartMs = 1000) {
+  const key = JSON.stringify([verb, value]);
+  const [answer, set] = useState({ key, busy: true });
+  const [lastAsked] = useState({ at: 0, key: '' });
+  const live = useSession().link.live;
+  useEffect(() => {
+    if (!live || value === null) return undefined;
+    const wait = lastAsked.key === key ? Math.max(0, lastAsked.at + apartMs - Date.now()) : 0;
+    let wanted = true;
+    const timer = setTimeout(async () => {
+      Object.assign(lastAsked, { at: Date.now(), key });
+      const got = await ask(verb, value).then((result) => ({ result }), (error) => ({ error }));
+      if (wanted) set({ key, ...got });
+    }, wait);
+    return () => {
+      wanted = false;
+      clearTimeout(timer);
+    };
+  }, [key, live, again]);
+  return answer.key === key ? answer : { key, busy: true };
+}
