@@ -47,6 +47,7 @@ async def test_a_wrapper_that_dies_is_missed_and_a_reporter_that_dies_is_replace
             kill(process.pid)
         _, reporter = daemon.wrappers("m2")
         kill(reporter.pid)
+        await watch.until(lambda: watch.started(run, "m1"))
         await watch.until(lambda: watch.details["guarded"]["results"]["m1"]["retcode"] != "")
         go.touch()
         ended = await watch.results(run)

@@ -29,6 +29,7 @@ async def test_output_streams_and_exit_codes_arrive(daemon: Daemon, tmp_path: Pa
     async with daemon.watching("streaming", "failing", "locked", "missing") as watch:
         streaming = await watch.run("streaming")
         await watch.until(lambda: all(watch.output(streaming, machine) == "first\n" for machine in ALL))
+        await watch.until(lambda: watch.started(streaming, *ALL))
         running = watch.details["streaming"]["results"]
         assert [running[machine]["retcode"] for machine in ALL] == ["", "", ""]
         go.touch()
