@@ -131,9 +131,11 @@ export function useNow() {
   return Math.max(at, now());
 }
 
+const REPEAT_MS = 5000; // what may still change is asked for again, in case no push tells of it
+
 /** The answer to a request: {result, error, busy}. Asked again when the connection is back or `again` changes,
     yet at most every `apartMs`; the last answer stays until then. */
-export function useAnswer(verb, value, again = 0, apartMs = 1000) {
+export function useAnswer(verb, value, again = 0, apartMs = 1000, isFinal = () => true) {
   const key = JSON.stringify([verb, value]);
   const [answer, set] = useState({ key, busy: true });
   const [lastAsked] = useState({ at: 0, key: '' });
@@ -142,11 +144,15 @@ export function useAnswer(verb, value, again = 0, apartMs = 1000) {
     if (!live || value === null) return undefined;
     const wait = lastAsked.key === key ? Math.max(0, lastAsked.at + apartMs - Date.now()) : 0;
     let wanted = true;
-    const timer = setTimeout(async () => {
+    let timer;
+    const inquire = async () => {
       Object.assign(lastAsked, { at: Date.now(), key });
       const got = await ask(verb, value).then((result) => ({ result }), (error) => ({ error }));
-      if (wanted) set({ key, ...got });
-    }, wait);
+      if (!wanted) return;
+      set({ key, ...got });
+      if (got.result && !isFinal(got.result)) timer = setTimeout(inquire, Math.max(apartMs, REPEAT_MS));
+    };
+    timer = setTimeout(inquire, wait);
     return () => {
       wanted = false;
       clearTimeout(timer);

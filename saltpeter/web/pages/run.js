@@ -22,7 +22,7 @@ export function RunPage({ route }) {
   const told = model.details.get(run);
   const living = model.running.get(run);
   const size = living?.targets ?? Object.keys(told?.results ?? {}).length;
-  const { result, error } = useAnswer('getRun', { job_instance: run }, progress(told, living), Math.max(1000, size * PER_MACHINE_MS));
+  const { result, error } = useAnswer('getRun', { job_instance: run }, progress(told, living), Math.max(1000, size * PER_MACHINE_MS), (told) => Boolean(told.ended));
   const machines = useMemo(() => machinesOf(result, told), [result, told]);
   const [query, setQuery] = useState('');
   const [picked, choose] = useState(new Set());
