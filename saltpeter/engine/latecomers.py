@@ -56,11 +56,12 @@ class Roster:
 
     async def _from_the_past(self, wanted: ExecutionId, token: str) -> Execution:
         run = await self.history.run(wanted.run)
-        if run is None or not any(known.id == wanted for known in await self.history.attempts(wanted.run)):
+        attempts = await self.history.attempts(wanted.run)
+        state = next((known for known in attempts if known.id == wanted), None)
+        if run is None or state is None:
             if not self.means.tokens.match(wanted.run, token):
                 raise UnknownExecution(f"no execution {wanted} is known")
             return await self._adopt(wanted, token, known_run=run is not None)
-        [state] = [known for known in await self.history.attempts(wanted.run) if known.id == wanted]
         if state.outcome is None:
             raise UnknownExecution(f"{wanted} is not being watched yet")
         return self._remembered(state, run.token)
