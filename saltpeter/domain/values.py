@@ -26,6 +26,7 @@ Seconds = NewType("Seconds", float)
 Factor = NewType("Factor", float)
 ByteCount = NewType("ByteCount", int)
 AbsolutePath = NewType("AbsolutePath", str)
+ProgramPath = NewType("ProgramPath", str)
 UserName = NewType("UserName", str)
 SignalName = NewType("SignalName", str)  # without SIG
 Success = NewType("Success", Share)
@@ -209,6 +210,13 @@ def absolute_path(node: Node) -> AbsolutePath:
     return AbsolutePath(path)
 
 
+def program_path(node: Node) -> ProgramPath:
+    path = absolute_path(node)
+    if "=" in path:  # env, which starts it, would take it for a variable
+        raise Wrong(f"{path!r} must not contain '='")
+    return ProgramPath(path)
+
+
 def user_name(node: Node) -> UserName:
     name = scalar(node)
     if not _USER.fullmatch(name):
@@ -309,8 +317,9 @@ def _make_converter() -> cattrs.Converter:
     made = cattrs.Converter()
     readers: dict[object, Callable[[Node], object]] = {
         Text: text, Flag: flag, Count: count, Port: port, Seconds: seconds, Factor: factor, ByteCount: byte_count,
-        Share: share, Success: success, AbsolutePath: absolute_path, UserName: user_name, SignalName: signal_name,
-        Words: words, Targets: targets, Environment: environment, Secrets: secrets, Retention: retention,
+        Share: share, Success: success, AbsolutePath: absolute_path, ProgramPath: program_path, UserName: user_name,
+        SignalName: signal_name, Words: words, Targets: targets, Environment: environment, Secrets: secrets,
+        Retention: retention,
     }  # fmt: skip
     for kind, read in readers.items():
         made.register_structure_hook(kind, _hook(read))

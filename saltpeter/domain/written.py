@@ -20,6 +20,7 @@ from saltpeter.domain.values import (
     Factor,
     Flag,
     Port,
+    ProgramPath,
     Seconds,
     Secrets,
     SignalName,
@@ -98,7 +99,7 @@ class WrittenJob:
     retry_delay: Seconds | None = None
     retry_backoff: Factor | None = None
     use_wrapper: Flag | None = None
-    wrapper_path: AbsolutePath | None = None
+    wrapper_path: ProgramPath | None = None
     wrapper_loglevel: LogLevel | None = None
     wrapper_logdir: AbsolutePath | None = None
     output_limit: ByteCount | None = None
@@ -123,7 +124,7 @@ class WrittenSettings:
     machines_ws_port: Port | None = None
     machines_ws_bind_addr: Text | None = None
     default_saltpeter_server_host: Text | None = None
-    default_wrapper_path: AbsolutePath | None = None
+    default_wrapper_path: ProgramPath | None = None
     default_wrapper_loglevel: LogLevel | None = None
     default_wrapper_logdir: AbsolutePath | None = None
     allow_legacy_wrappers: Flag | None = None

@@ -83,8 +83,8 @@ def order(call: Call) -> Order:
     """What Salt is asked to do for `call`."""
     match call:
         case StartWrapper() | AskStatus() | KillThroughWrapper():
-            # by way of the minion's shell, whose 126, 127 and texts tell what is wrong with the file
-            return _run_all(f"{_MACHINE} {_literal(shlex.join(wrapper_command(call)))}", env=wrapper_env(call))
+            # by way of env, whose 126, 127 and texts tell what is wrong with the file; shells differ in their words
+            return _run_all(f"exec env {_MACHINE} {_literal(shlex.join(wrapper_command(call)))}", env=wrapper_env(call))
         case StartPlain():
             # not an assignment before the command: only what a process starts with can be seen from outside
             shell = f'exec env {_MACHINE} "${{BASH:-/bin/sh}}" -c {_literal(shlex.quote(call.command))}'

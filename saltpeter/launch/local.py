@@ -131,8 +131,8 @@ class LocalLauncher:
         statedir = str(self._statedir / "machines" / f"m-{quote(machine, safe='')}")
         env = {"SP_STATEDIR": statedir, **calls.wrapper_env(call), calls.MACHINE_MARK: machine}
         async with self._places:
-            # by way of a shell, whose 126, 127 and texts tell what is wrong with the file
-            return await _run(["/bin/sh", "-c", 'exec "$@"', "sh", *calls.wrapper_command(call)], env)
+            # by way of env, whose 126, 127 and texts tell what is wrong with the file
+            return await _run(["env", *calls.wrapper_command(call)], env)
 
     def _open_machines(self, ticket: str) -> set[str]:
         known = self._tickets.get(ticket, _Ticket())

@@ -236,6 +236,7 @@ def test_templates_may_be_merged_in() -> None:
         ("output_limit: 5", "2: it.output_limit: '5' is less than 1024 bytes"),
         ("output_limit: lots", "2: it.output_limit: 'lots' is not a size: write bytes, or"),
         ("cwd: tmp", "2: it.cwd: 'tmp' is not an absolute path"),
+        ("wrapper_path: /a=b/sp_wrapper.py", "2: it.wrapper_path: '/a=b/sp_wrapper.py' must not contain '='"),
         ("user: a b", "2: it.user: 'a b' is not a user's name"),
         ("command: ", "2: it.command: is missing"),
         ("command: [a]", "2: it.command: must be text"),

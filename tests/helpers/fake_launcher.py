@@ -38,8 +38,8 @@ class Reply:
 
 OnCall: TypeAlias = Callable[[str, Call], "Reply | None"]
 
-MISSING = Reply(127, "/bin/sh: line 1: {path}: No such file or directory")
-NOT_EXECUTABLE = Reply(126, "/bin/sh: line 1: {path}: Permission denied")
+MISSING = Reply(127, "env: '{path}': No such file or directory")
+NOT_EXECUTABLE = Reply(126, "env: '{path}': Permission denied")
 
 
 @attrs.define

@@ -59,14 +59,14 @@ def test_pings_and_searches_are_functions_of_salt() -> None:
     assert calls.order(FindPlain(ticket="7")) == calls.Order("saltutil.find_job", {"jid": "7"})
 
 
-def test_a_wrapper_is_started_through_the_shell_with_its_environment() -> None:
+def test_a_wrapper_is_started_by_env_with_its_environment() -> None:
     order = calls.order(StartWrapper(path="/opt/w.py", env={"SP_JOB_NAME": "j"}))
     assert (order.function, order.kwargs["python_shell"], order.kwargs["env"]) == (
         "cmd.run_all",
         True,
         {"SP_JOB_NAME": "j"},
     )
-    assert rendered(order.kwargs["cmd"]) == "SP_MACHINE_ID=m1 /opt/w.py"
+    assert rendered(order.kwargs["cmd"]) == "exec env SP_MACHINE_ID=m1 /opt/w.py"
 
 
 # what means something to a shell or to a template engine
@@ -80,9 +80,10 @@ TRICKY = st.one_of(
 @given(st.lists(TRICKY, min_size=2, max_size=4).map("".join), TRICKY)
 def test_every_name_reaches_the_wrapper_as_it_is(name: str, machine: str) -> None:
     command = rendered(calls.order(AskStatus(path="/w", run=name, attempt=2)).kwargs["cmd"], machine)
-    assignment, *argv = shlex.split(command)
+    *start, assignment, program, attempt, status = shlex.split(command)
+    assert start == ["exec", "env"]
     assert assignment == f"SP_MACHINE_ID={machine}"
-    assert argv == ["/w", "--attempt=2", f"--status={name}"]
+    assert [program, attempt, status] == ["/w", "--attempt=2", f"--status={name}"]
 
 
 def test_the_shell_reads_the_words_as_meant() -> None:
