@@ -122,7 +122,10 @@ def test_following_a_job_goes_on_with_its_next_run_until_ctrl_c(shell: Shell) ->
             lines.append(tail.stdout.readline().strip())
         assert tail.stdout.readline() == "m1 | it\n"
         tail.send_signal(signal.SIGINT)
-        out, err = tail.communicate(timeout=30)
+        try:
+            out, err = tail.communicate(timeout=30)
+        finally:
+            tail.kill()
     assert (tail.returncode, out, err) == (130, "", "")
 
 
