@@ -73,6 +73,11 @@ def launch_failed(code: int, text: str) -> Outcome:
     return failed(f"Wrapper execution failed:\n{text}", code if code in (126, 127) else FAILED)
 
 
+def adds(late: Outcome, known: Outcome) -> bool:
+    """Whether a machine's own word is worth keeping beside what counts. That nothing was run there is known already."""
+    return late != known and not (late.end is End.FAILED and known.end is End.FAILED)
+
+
 def reported(complete: wire.Complete) -> Outcome:
     """What a wrapper's own word for the end means. The texts of a kill are in its output already."""
     ends = {end.value: end for end in (End.EXITED, End.TIMED_OUT, End.KILLED, End.REFUSED)}

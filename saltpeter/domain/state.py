@@ -120,6 +120,15 @@ class Started:
 
 
 @attrs.frozen(kw_only=True)
+class Bound:
+    """From now on only who shows the secret with this digest (SHA-256, in hex) speaks for the execution."""
+
+    execution: ExecutionId
+    digest: str
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
 class OutputGrew:
     """`length` counts the bytes that are durable. For the board only: the store holds the bytes themselves."""
 
@@ -215,6 +224,7 @@ LedgerEvent: TypeAlias = Union[
     Retrying,
     Confirmed,
     Started,
+    Bound,
     KillRequested,
     Ended,
     CameLate,
@@ -241,6 +251,7 @@ class ExecutionState:
     output_length: int = 0
     outcome: Outcome | None = None
     late: Outcome | None = None
+    bound: str = ""  # the digest of its wrapper's secret; never pushed to clients
 
 
 @attrs.define
@@ -307,7 +318,7 @@ def apply(state: State, event: Event) -> None:
             if (run := state.runs.get(event.run)) is not None:
                 _apply_to_run(state, run, event)
                 _touch(state, run.job)
-        case Retrying() | Confirmed() | Started() | OutputGrew() | Paused() | Ended() | CameLate():
+        case Retrying() | Confirmed() | Started() | Bound() | OutputGrew() | Paused() | Ended() | CameLate():
             if (run := state.run(event.execution.run)) is not None:
                 _apply_to_execution(run, event)
                 _touch(state, run.job)
@@ -384,7 +395,7 @@ def _begin(run: RunState, execution: ExecutionId, at: datetime) -> None:
 
 
 def _apply_to_execution(
-    run: RunState, event: Retrying | Confirmed | Started | OutputGrew | Paused | Ended | CameLate
+    run: RunState, event: Retrying | Confirmed | Started | Bound | OutputGrew | Paused | Ended | CameLate
 ) -> None:
     if isinstance(event, Retrying):
         return _begin(run, event.execution, event.at)
@@ -396,6 +407,8 @@ def _apply_to_execution(
             execution.confirmed_at = event.at
         case Started():
             execution.started_at, execution.pid, execution.wrapper_version = event.at, event.pid, event.version
+        case Bound():
+            execution.bound = event.digest
         case OutputGrew():
             execution.output_length = event.length
         case Paused():

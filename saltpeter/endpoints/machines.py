@@ -83,11 +83,11 @@ class MachinesEndpoint:
 
     async def _find(self, about: wire.About, hello: wire.Connect) -> Watch:
         try:
-            watch = await self._roster.find(about.job_instance, about.machine, hello.attempt, hello.token)
+            watch = await self._roster.find(about.job_instance, about.machine, hello.attempt, hello.token, hello.secret)
         except UnknownExecution as exc:
             raise Refused("JOB_NOT_FOUND", "no such execution is running") from exc
         except BadToken as exc:
-            raise Refused("BAD_TOKEN", "the token is not that run's") from exc
+            raise Refused("BAD_TOKEN", "the token is not that run's, or another wrapper speaks for it there") from exc
         if watch.job_name != about.job_name:
             raise Refused("JOB_NOT_FOUND", "the run is of another job")
         return watch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import math
 from collections.abc import Callable
@@ -14,7 +16,17 @@ import trio
 from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
-from saltpeter.domain.state import CameLate, Confirmed, Ended, ExecutionId, ExecutionState, OutputGrew, Paused, Started
+from saltpeter.domain.state import (
+    Bound,
+    CameLate,
+    Confirmed,
+    Ended,
+    ExecutionId,
+    ExecutionState,
+    OutputGrew,
+    Paused,
+    Started,
+)
 from saltpeter.engine.record import Recorder, persistently
 from saltpeter.engine.secrets import Vault
 from saltpeter.engine.storage import Store
@@ -26,6 +38,7 @@ log = logging.getLogger(__name__)
 
 REDIAL_S = 30.0  # a wrapper without a daemon waits at most so long before it dials again
 _PAUSING = {"STOP": True, "CONT": False}
+LOG_CHARS = 1024 * 1024  # of a wrapper's own events, in one life of the daemon
 FORCE_S = 2.0  # past the grace: for KILL to work, and the wrapper's word to arrive
 
 
@@ -41,7 +54,7 @@ class UnknownExecution(Exception):
 
 
 class BadToken(Exception):
-    """The token is not that run's (BAD_TOKEN)."""
+    """The token is not that run's, or the secret not that of its wrapper on that machine (BAD_TOKEN)."""
 
 
 class Watch(Protocol):
@@ -65,6 +78,9 @@ class Watch(Protocol):
 
     def beat(self, heartbeat: wire.Heartbeat) -> None: ...
 
+    async def bind(self) -> None:
+        """Make durable whose secret counts. To be done before anything else that is acked but the connect."""
+
     async def secrets(self) -> wire.Secrets:
         """What a wrapper is told that waits for its command's secrets; may take as long as reading them does."""
 
@@ -85,8 +101,9 @@ class Watch(Protocol):
 class Roster(Protocol):
     """All executions that a wrapper may speak for: watched, awaited, or ended."""
 
-    async def find(self, instance: str, machine: str, attempt: int, token: str) -> Watch:
-        """Raises UnknownExecution or BadToken. An empty token is only right where legacy wrappers are allowed."""
+    async def find(self, instance: str, machine: str, attempt: int, token: str, secret: str = "") -> Watch:
+        """Raises UnknownExecution or BadToken. An empty token is only right where legacy wrappers are allowed, an
+        empty secret only where none has been shown before."""
 
 
 @attrs.frozen
@@ -130,6 +147,10 @@ class Execution:
     _opened: bool = attrs.field(default=False, init=False)
     _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
     _order: wire.Kill | None = attrs.field(default=None, init=False)
+    _bound: str = attrs.field(default="", init=False)  # the digest of its wrapper's secret
+    _durably_bound: bool = attrs.field(default=False, init=False)
+    _heard: bool = attrs.field(default=False, init=False)  # the machine's own last word is durable
+    _log_left: int = attrs.field(default=LOG_CHARS, init=False)
     _begun: bool = attrs.field(default=False, init=False)  # its command has been seen to start
     _manner: Manner = attrs.field(default=AS_THE_JOB_SAYS, init=False)
     _patience: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)  # of who has it put down
@@ -161,6 +182,8 @@ class Execution:
         self.launched = state.launched_at is not None
         self._begun = state.started_at is not None
         self.outcome = state.outcome
+        self._bound, self._durably_bound = state.bound, bool(state.bound)
+        self._heard = state.late is not None or (state.outcome is not None and state.outcome.by_machine)
         if state.outcome is not None:
             self._report = state.late or (state.outcome if state.outcome.by_machine else None)
             self.settled.set()
@@ -290,8 +313,24 @@ class Execution:
 
     # --- what its wrapper says -------------------------------------------------------------------
 
+    def recognises(self, secret: str) -> bool:
+        """Whether who shows `secret` may speak for it: the first secret that is shown is its own from then on.
+
+        A wrapper that knows of none is heard as long as none has been shown.
+        """
+        shown = hashlib.sha256(secret.encode()).hexdigest() if secret else ""
+        self._bound = self._bound or shown
+        return hmac.compare_digest(self._bound, shown)
+
+    async def bind(self) -> None:
+        if self._bound and not self._durably_bound:
+            await self.record.surely(Bound(execution=self.id, digest=self._bound, at=self.now()))
+            self._durably_bound = True
+
     def connected(self, link: Link, hello: wire.Connect) -> None:
         self.link = link
+        if self._heard:
+            self._log_left = 0  # the word that it repeats is known; there is nothing to add
         self.confirm()
         self.renew()
         if self._order is not None:
@@ -328,6 +367,8 @@ class Execution:
         return None
 
     async def started(self, start: wire.Start) -> None:
+        if self._heard:
+            return
         self.renew()
         self._begun = True
         at = start.started or self.now()
@@ -337,6 +378,8 @@ class Execution:
         return await self.record.store.length(self.id)
 
     async def output(self, output: wire.Output) -> int:
+        if self._heard:
+            return await self.length()
         self.renew()
         offset = output.offset if output.offset is not None else await self.length()
         store = await self._store()
@@ -349,17 +392,23 @@ class Execution:
         return length
 
     async def log(self, log: wire.Log) -> None:
-        store, at = await self._store(), self.now()
-        await persistently(lambda: store.log(self.id, at, log.level, log.text))
+        text = log.text[: self._log_left]
+        self._log_left -= len(text)
+        if text:
+            store, at = await self._store(), self.now()
+            await persistently(lambda: store.log(self.id, at, log.level, text))
 
     async def completed(self, complete: wire.Complete) -> None:
+        """The first word that is heard counts; after it the execution's token opens nothing any more."""
+        if self._heard:
+            return
         report = outcomes.reported(complete)
         if self.outcome is None:
             self.finish(report)
             await self.ended.wait()
-        elif self._report is None:
-            self._report = report
+        if self.outcome is not None and outcomes.adds(report, self.outcome):
             await self.record.surely(CameLate(execution=self.id, outcome=report, at=self.now()))
+        self._heard = True
 
     async def _store(self) -> Store:
         """The store, once it knows how much of this output to keep."""

@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from saltpeter.domain import outcome as outcomes
+from saltpeter.domain.jobkeys import MOST_RETRIES
 from saltpeter.domain.state import Ended, ExecutionId, ExecutionState, Retrying, RunEnded, RunStarted, RunState
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.definition import definition
@@ -28,6 +29,10 @@ class Remembered(Protocol):
     async def attempts(self, run: str) -> Sequence[ExecutionState]: ...
 
 
+ORPHAN_S = 8 * 24 * 3600.0  # a wrapper reports for a day after its command's end, and its claim is kept for seven
+MOST_ORPHANS = 10_000  # machines of one run that nothing is recorded of
+MOST_ATTEMPTS = MOST_RETRIES + 1
+
 ORPHAN = "orphan"  # who started a run that the ledger does not know
 _ORPHAN_OUTCOME = outcomes.failed("The daemon had no record of this run; what the machine reports follows")
 
@@ -43,8 +48,8 @@ class Roster:
     history: Remembered
     _one_by_one: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
-    async def find(self, instance: str, machine: str, attempt: int, token: str) -> Execution:
-        """Raises UnknownExecution, or BadToken where the token is not the run's."""
+    async def find(self, instance: str, machine: str, attempt: int, token: str, secret: str = "") -> Execution:
+        """Raises UnknownExecution, or BadToken where the token is not the run's or the secret another wrapper's."""
         wanted = ExecutionId(instance, machine, attempt)
         execution = self.means.executions.find(wanted)
         if execution is None:
@@ -52,6 +57,8 @@ class Roster:
                 execution = self.means.executions.find(wanted) or await self._from_the_past(wanted, token)
         if not self.means.may_speak(execution.token, token):
             raise BadToken(f"the token is not that of {instance}")
+        if not execution.recognises(secret):
+            raise BadToken(f"another wrapper speaks for {wanted}")
         return execution
 
     async def _from_the_past(self, wanted: ExecutionId, token: str) -> Execution:
@@ -59,12 +66,23 @@ class Roster:
         attempts = await self.history.attempts(wanted.run)
         state = next((known for known in attempts if known.id == wanted), None)
         if run is None or state is None:
-            if not self.means.tokens.match(wanted.run, token):
+            if not self.means.tokens.match(wanted.run, token) or not self._may_be_lost(wanted, run, attempts):
                 raise UnknownExecution(f"no execution {wanted} is known")
             return await self._adopt(wanted, token, known_run=run is not None)
         if state.outcome is None:
             raise UnknownExecution(f"{wanted} is not being watched yet")
         return self._remembered(state, run.token)
+
+    def _may_be_lost(self, wanted: ExecutionId, run: RunState | None, attempts: Sequence[ExecutionState]) -> bool:
+        """Can a ledger that was sound have lost it? A token must not open more, nor for ever."""
+        _, _, began = wanted.run.rpartition("_")
+        if not began.isdecimal() or len(began) > len("1762346049") + 2:
+            return False
+        if self.means.now().timestamp() - int(began) > ORPHAN_S or len(attempts) >= MOST_ORPHANS:
+            return False
+        others = {known.id.machine for known in attempts}
+        known_well = run is not None and run.by != ORPHAN and bool(others)  # its machines were written down together
+        return wanted.attempt <= MOST_ATTEMPTS and (wanted.machine in others or not known_well)
 
     async def _adopt(self, wanted: ExecutionId, token: str, *, known_run: bool) -> Execution:
         """Record what only its token proves: it counts as ended at once, and all that it says comes late."""

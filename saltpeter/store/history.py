@@ -20,7 +20,7 @@ _RUNS = """
 """
 _EXECUTIONS = """
     SELECT runs.run, machine, executions.attempt, targeted_us, ticket, launched_us, confirmed_us, executions.started_us,
-        executions.ended_us, pid, wrapper_version, outcome, late
+        executions.ended_us, pid, wrapper_version, outcome, late, bound
     FROM executions JOIN runs ON runs.key = executions.run LEFT JOIN launches ON launches.key = executions.launch
 """
 _KILLS = "SELECT runs.run, machines, killed_by, at_us FROM kills JOIN runs ON runs.key = kills.run"
@@ -193,7 +193,8 @@ def _run(row: tuple[Any, ...]) -> RunState:
 
 
 def _execution(row: tuple[Any, ...]) -> ExecutionState:
-    run, machine, attempt, targeted, ticket, launched, confirmed, started, ended, pid, version, outcome, late = row
+    run, machine, attempt, targeted, ticket, launched, confirmed, started, ended, pid, version, *rest = row
+    outcome, late, bound = rest
     return ExecutionState(
         id=ExecutionId(run, machine, attempt),
         targeted_at=from_us(targeted),
@@ -206,4 +207,5 @@ def _execution(row: tuple[Any, ...]) -> ExecutionState:
         wrapper_version=version,
         outcome=load_outcome(outcome),
         late=load_outcome(late),
+        bound=bound,
     )

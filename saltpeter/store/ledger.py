@@ -12,6 +12,7 @@ from typing_extensions import assert_never
 
 from saltpeter.domain.state import (
     Awaited,
+    Bound,
     CameLate,
     Confirmed,
     Ended,
@@ -32,7 +33,7 @@ from saltpeter.errors import RunTaken, SlotTaken
 from saltpeter.store.codec import clean, dump_outcome, to_us
 
 _AboutRun: TypeAlias = Union[Targeted, Launched, KillRequested, RunEnded]
-_AboutExecution: TypeAlias = Union[Retrying, Confirmed, Started, Ended, CameLate]
+_AboutExecution: TypeAlias = Union[Retrying, Confirmed, Started, Bound, Ended, CameLate]
 
 
 def record(connection: sqlite3.Connection, events: Iterable[LedgerEvent]) -> None:
@@ -66,7 +67,7 @@ def _record(connection: sqlite3.Connection, event: LedgerEvent) -> None:
         case Targeted() | Launched() | KillRequested() | RunEnded():
             if (found := _living(connection, event.run)) is not None:
                 _record_about_run(connection, found, event)
-        case Retrying() | Confirmed() | Started() | Ended() | CameLate():
+        case Retrying() | Confirmed() | Started() | Bound() | Ended() | CameLate():
             _record_about_execution(connection, event)
         case _:
             assert_never(event)
@@ -181,6 +182,8 @@ def _record_about_execution(connection: sqlite3.Connection, event: _AboutExecuti
         case Started():
             text = clean(event.version)
             _set(connection, event.execution, "started_us = ?, pid = ?, wrapper_version = ?", at_us, event.pid, text)
+        case Bound():
+            _set(connection, event.execution, "bound = ?", event.digest)
         case Ended():
             _set(connection, event.execution, "ended_us = ?, outcome = ?", at_us, dump_outcome(event.outcome))
         case CameLate():

@@ -112,6 +112,9 @@ LEDGER: Sequence[str] = (
     CREATE INDEX passed_by_end ON passed (last_us);
     CREATE INDEX jobs_by_last_run ON jobs (last_run);  -- else forgetting a run would look through all jobs
     """,
+    """
+    ALTER TABLE executions ADD COLUMN bound TEXT NOT NULL DEFAULT '';  -- the digest of its wrapper's secret
+    """,
 )
 
 # What has been made of a file, and by which saltpeter.

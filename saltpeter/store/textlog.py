@@ -20,6 +20,7 @@ from typing_extensions import assert_never
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.state import (
     Awaited,
+    Bound,
     CameLate,
     Confirmed,
     Ended,
@@ -178,7 +179,7 @@ def describe(event: LedgerEvent) -> list[Entry]:
         case Retrying() | Started() | Ended() | CameLate():
             texts = _describe_execution(event)
             return [_entry(event.at, event.execution.run, event.execution.machine, text) for text in texts]
-        case Awaited() | Targeted() | Launched() | Confirmed() | HoldSet() | HoldEnded():
+        case Awaited() | Targeted() | Launched() | Confirmed() | Bound() | HoldSet() | HoldEnded():
             return []
         case _:
             assert_never(event)

@@ -52,6 +52,9 @@ class Watched:
     def beat(self, heartbeat: wire.Heartbeat) -> None:
         self.beats.append(trio.current_time())
 
+    async def bind(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def secrets(self) -> wire.Secrets:
         await trio.sleep(self.reading_s)
         self.told.append("secrets")
@@ -87,7 +90,7 @@ class Known:
     watched: Watched
     token: str = SESAME
 
-    async def find(self, instance: str, machine: str, attempt: int, token: str) -> Watched:
+    async def find(self, instance: str, machine: str, attempt: int, token: str, secret: str = "") -> Watched:
         if ExecutionId(instance, machine, attempt) != self.watched.id:
             raise UnknownExecution
         if token != self.token:

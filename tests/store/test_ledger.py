@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from saltpeter.domain.job import Config, Settings
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.state import (
+    Bound,
     CameLate,
     Confirmed,
     Ended,
@@ -250,9 +251,9 @@ def event_of_execution(execution: ExecutionState, move: Move) -> LedgerEvent | N
         return Started(execution=own, pid=move.which, version=move.text, at=at)
     if move.kind is Ended:
         return Ended(execution=own, outcome=move.outcome, at=at)
-    if move.kind is CameLate:
-        return CameLate(execution=own, outcome=move.outcome, at=at)
-    return None
+    if move.kind is Bound:
+        return Bound(execution=own, digest=move.text, at=at)
+    return CameLate(execution=own, outcome=move.outcome, at=at) if move.kind is CameLate else None
 
 
 def run_id(job: str, slot: datetime) -> str:

@@ -151,6 +151,24 @@ def spooled(machine: Machine, run: str) -> int:
     return sum(path.stat().st_size for path in Path(machine.claim(run).path).glob("out.*"))
 
 
+async def test_whoever_reports_shows_the_same_secret(impatient: Machine, daemon: Daemon, tmp_path: Path) -> None:
+    """Through crashes of the reporter, and of the whole wrapper; and no other run has it, nor the command."""
+    await impatient.start("job_1", f"env; until [ -e {tmp_path / 'go'} ]; do sleep 0.05; done", SP_SECRET="given")
+    await daemon.wait(lambda: daemon.of("job_1", wire.Start))
+    for reporter in reporters(impatient, "job_1"):
+        os.kill(reporter, signal.SIGKILL)
+    await daemon.wait(lambda: len(daemon.of("job_1", wire.Connect)) == 2)
+    kill_everything(impatient, "job_1")
+    await impatient.start("job_2", "true")
+    await daemon.end_of("job_1")
+    secrets = {hello.secret for hello in daemon.of("job_1", wire.Connect)}
+    assert len(secrets) == 1
+    assert len(secret := secrets.pop()) == 48
+    assert secret not in {hello.secret for hello in daemon.of("job_2", wire.Connect)}
+    assert secret.encode() not in daemon.output["job_1"]
+    assert b"SP_SECRET" not in daemon.output["job_1"]
+
+
 def reporters(machine: Machine, run: str) -> list[int]:
     """The supervisor's children in its own session."""
     supervisor = tree.look(machine.processes(run).supervisor)

@@ -104,6 +104,7 @@ class Conversation:
         greeting = wire.Connect(
             version=__version__,
             token=wanted.token,
+            secret=wanted.secret,
             sent=self.account.length,
             attempt=wanted.attempt,
             wants_secrets=self.account.job.waiting,

@@ -15,6 +15,8 @@ from sp_wrapper.order import Order, OrderError, parse
 from sp_wrapper.reporters import Reporters
 from sp_wrapper.supervisor import Supervisor
 
+SECRET_BYTES = 24
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing these would delay the command
     import socket
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str], *keep: int) -> int:
         from sp_wrapper import queries  # noqa: PLC0415 - only what starts no command can wait for it
 
         return queries.main(arguments, os.environ)
-    return launch(dict(os.environ), keep)
+    return launch({**os.environ, "SP_SECRET": os.urandom(SECRET_BYTES).hex()}, keep)
 
 
 def launch(environ: Mapping[str, str], keep: tuple[int, ...] = ()) -> int:

@@ -24,8 +24,8 @@ class OrderError(Exception):
 # a namedtuple, because importing dataclasses or typing would delay the command by more than all of this module
 _Fields = namedtuple(
     "_Fields",
-    "url token job instance machine attempt command cwd user timeout_s kill_signal grace_s allow_overlap lockfile"
-    " output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s",
+    "url token secret job instance machine attempt command cwd user timeout_s kill_signal grace_s allow_overlap"
+    " lockfile output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s",
 )
 
 
@@ -35,6 +35,7 @@ class Order(_Fields):
     __slots__ = ()
     url: str
     token: str
+    secret: str  # made here, known to nobody but the daemon: who speaks for this run on this machine
     job: str
     instance: str
     machine: str
@@ -61,6 +62,7 @@ def parse(environ: Mapping[str, str]) -> Order:
     return Order(
         url=_url(environ),
         token=environ.get("SP_TOKEN", ""),
+        secret=environ.get("SP_SECRET", ""),
         job=_needed(environ, "SP_JOB_NAME"),
         instance=environ.get("SP_JOB_INSTANCE") or _needed(environ, "SP_JOB_INSTANCE_NAME"),
         machine=_needed(environ, "SP_MACHINE_ID"),

@@ -75,11 +75,15 @@ class Usage:
 
 @attrs.frozen(kw_only=True)
 class Connect:
-    """First frame of each connection. `sent` is how many bytes the command has written so far."""
+    """First frame of each connection. `sent` is how many bytes the command has written so far.
+
+    `secret` is the wrapper's own, made when it claimed the run. The first that is shown counts from then on.
+    """
 
     TYPE: ClassVar[str] = "connect"
     version: str = ""
     token: str = attrs.field(default="", repr=False)
+    secret: str = attrs.field(default="", repr=False)
     sent: int | None = None  # None: a wrapper of 0.9.x, which knows no offsets
     attempt: int = 1
     wants_secrets: bool = False  # the command waits for the values that its order only names
@@ -418,6 +422,7 @@ _FROM_WRAPPER: Mapping[str, Callable[[Mapping[str, Any]], FromWrapper]] = {
     "connect": lambda f: Connect(
         version=_text(f, "version", ""),
         token=_text(f, "token", ""),
+        secret=_text(f, "secret", ""),
         sent=_count_or_none(f, "sent"),
         attempt=_count(f, "attempt", 1),
         wants_secrets=_flag(f, "wants_secrets"),
