@@ -111,6 +111,17 @@ class Schedule:
                 until = middle
         return found
 
+    def note(self, at: datetime) -> str:
+        """What the clocks do to the slot `at`: `gap`, where its own time is left out that day; `first` or `second`,
+        where the clock shows its time twice; else ""."""
+        local = at.astimezone(self.zone)
+        wall = _naive(local)
+        if self._next_wall(wall - _SECOND) != wall:
+            return "gap"
+        if local.replace(fold=0).utcoffset() == local.replace(fold=1).utcoffset():
+            return ""
+        return "second" if local.fold else "first"
+
     def _next_wall(self, after: datetime) -> datetime | None:
         walls = [wall for each in self._walkers if (wall := each(after)) is not None]
         return min(walls, default=None)

@@ -17,6 +17,10 @@ Change: TypeAlias = Union[verbs.Run, verbs.Kill, verbs.Signal, verbs.Hold, verbs
 Question: TypeAlias = Union[
     verbs.GetRuns,
     verbs.GetRun,
+    verbs.GetLatest,
+    verbs.GetMatrix,
+    verbs.GetPassed,
+    verbs.GetAlike,
     verbs.GetOutput,
     verbs.GetTimeline,
     verbs.Next,
@@ -67,12 +71,20 @@ class Desk:
             case _:
                 assert_never(asked)
 
-    async def _look_up(self, asked: Question) -> Result:  # noqa: PLR0911  one for each question
+    async def _look_up(self, asked: Question) -> Result:  # noqa: PLR0911, PLR0912  one for each question
         match asked:
             case verbs.GetRuns():
                 return await self.queries.runs(asked)
             case verbs.GetRun():
                 return await self.queries.run(asked.instance)
+            case verbs.GetLatest():
+                return await self.queries.latest(asked)
+            case verbs.GetMatrix():
+                return await self.queries.matrix(asked)
+            case verbs.GetPassed():
+                return await self.queries.passed(asked)
+            case verbs.GetAlike():
+                return await self.queries.alike(asked.instance)
             case verbs.GetOutput():
                 return await self.queries.output(asked)
             case verbs.GetTimeline():

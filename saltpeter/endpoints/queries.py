@@ -19,7 +19,7 @@ from saltpeter.endpoints import reasons, records, verbs, views
 from saltpeter.endpoints.forms import BadRequest, Moment
 from saltpeter.endpoints.records import Result
 from saltpeter.engine.board import Board
-from saltpeter.engine.storage import History, Piece, Tally
+from saltpeter.engine.storage import Alike, History, Piece, Tally
 from saltpeter.errors import CommandRefused
 
 DEFAULT_SLOTS = 10
@@ -78,6 +78,29 @@ class Queries:
             self.job(job)
         return records.statistics(found)
 
+    async def latest(self, asked: verbs.GetLatest) -> Result:
+        found = await self.past.latest(asked.jobs, asked.count)
+        return {"crons": {job: records.latest(runs) for job, runs in found.items()}}
+
+    async def matrix(self, asked: verbs.GetMatrix) -> Result:
+        runs = await self.past.runs(asked.job, limit=asked.count)
+        if not runs:
+            self.job(asked.job)
+        return records.matrix(runs, await self.past.matrix([run.id for run in runs], asked.machines))
+
+    async def passed(self, asked: verbs.GetPassed) -> Result:
+        found = await self.past.passed(asked.job, asked.limit)
+        if not found:
+            self.job(asked.job)
+        return {"passed": [records.passed(each) for each in found]}
+
+    async def alike(self, instance: str) -> Result:
+        """Groups of machines; those that wrote nothing are a group as well."""
+        executions = {each.id.machine: each.id for each in (await self.find(instance)).executions.values()}
+        groups = await self.past.alike(executions.values())
+        silent = tuple(executions.keys() - {machine for group in groups for machine in group.machines})
+        return records.alike([*groups, Alike(tuple(sorted(silent)), 0, 0, "")] if silent else groups)
+
     async def timeline(self, asked: verbs.GetTimeline) -> Result:
         now = self.now()
         start, end = asked.start.at(now), asked.end.at(now)
@@ -116,14 +139,15 @@ class Queries:
     # --- slots ----------------------------------------------------------------------------------
 
     async def next(self, asked: verbs.Next) -> Result:
-        jobs = self.board.state.config.jobs.values() if asked.job is None else [self.job(asked.job)]
+        jobs = list(self.board.state.config.jobs.values()) if asked.job is None else [self.job(asked.job)]
         since, until = asked.since.at(self.now()), self._at(asked.until)
         count = asked.count or (DEFAULT_SLOTS if until is None else MOST_SLOTS)
         slots: list[Result] = []
+        schedules = {job.name: job.schedule for job in jobs}
         for at, job in _merged(await _begun([job for job in jobs if job.enabled], since)):
             if len(slots) == count or (until is not None and at > until):
                 break
-            slots.append({"cron": job, "slot": records.iso(at)})
+            slots.append(records.slot(job, schedules[job], at))
             if len(slots) % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return {"slots": slots}

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import attrs
 
 from saltpeter.domain.outcome import End, Outcome
+from saltpeter.domain.schedule import Schedule
 from saltpeter.domain.state import ExecutionState, KillRequested, RunState
 from saltpeter.domain.verdict import Verdict
-from saltpeter.engine.storage import Stretch, Tally
+from saltpeter.engine.storage import Alike, Matrix, Part, Passed, Stretch, Tally
 
 Result: TypeAlias = dict[str, Any]
 
@@ -32,7 +33,7 @@ def run(known: RunState, tally: Tally) -> Result:
         "by": known.by,
         "started": iso(known.started_at),
         "ended": iso(known.ended_at),
-        "verdict": known.verdict.value if known.verdict else None,
+        "verdict": verdict(known),
         "text": known.text,
         "machines": tally.machines,
         "failed": tally.failed,
@@ -130,6 +131,58 @@ def percentile(values: Sequence[float], percent: int) -> float | None:
     if not values:
         return None
     return sorted(values)[max(math.ceil(len(values) * percent / 100), 1) - 1]
+
+
+def latest(runs: Sequence[RunState]) -> Result:
+    """`runs` in short, newest first, and how long a run usually takes."""
+    return {"usual": usual_s(runs), "runs": [{**_short(each), "duration": _duration_s(each)} for each in runs]}
+
+
+def _short(known: RunState) -> Result:
+    return {"job_instance": known.id, "started": iso(known.started_at), "verdict": verdict(known)}
+
+
+def usual_s(runs: Iterable[RunState]) -> float | None:
+    """The median of those that succeeded: what was killed or broke off says little of how long it takes."""
+    took = [duration_s for each in runs if each.verdict is Verdict.SUCCEEDED and (duration_s := _duration_s(each))]
+    return percentile(took, 50)
+
+
+def matrix(runs: Sequence[RunState], known: Matrix) -> Result:
+    """A line for each machine, with a cell for each run, newest first; a cell is None where it had no part."""
+    lines = {machine: [_cell(parts.get(each.id)) for each in runs] for machine, parts in known.parts.items()}
+    return {"runs": [_short(each) for each in runs], "machines": lines, "total": known.total}
+
+
+def _cell(part: Part | None) -> Result | None:
+    if part is None:
+        return None
+    return {"outcome": part.end.value if part.end else None, "retcode": part.code}
+
+
+def passed(known: Passed) -> Result:
+    return {
+        "first": iso(known.first),
+        "last": iso(known.last),
+        "slots": known.slots,
+        "reason": known.reason.value,
+        "text": known.text,
+        "at": iso(known.at),
+    }
+
+
+def alike(groups: Sequence[Alike]) -> Result:
+    return {"groups": [attrs.asdict(group) for group in groups]}
+
+
+def slot(job: str, schedule: Schedule, at: datetime) -> Result:
+    """A slot, what the clock in the job's zone shows then, and what is special about that."""
+    local = at.astimezone(schedule.zone)
+    return {"cron": job, "slot": iso(at), "local": iso(local), "zone": str(schedule.zone), "note": schedule.note(at)}
+
+
+def verdict(known: RunState) -> str | None:
+    return known.verdict.value if known.verdict else None
 
 
 def timeline(stretches: Iterable[Stretch]) -> list[Result]:

@@ -31,6 +31,8 @@ from saltpeter.endpoints.forms import (
 
 MAX_RUNS = 1000
 MAX_SLOTS = 1000  # of one request that counts
+MAX_LATEST = 100  # runs of each job
+MAX_MACHINES = 1000  # of a matrix
 MAX_PIECES = 64  # of up to 64 KiB each
 
 JobName: TypeAlias = Annotated[str, Given("cron", TEXT)]
@@ -125,6 +127,38 @@ class GetRun:
 
 
 @attrs.frozen
+class GetLatest:
+    """The newest runs of each of `jobs`, and how long each usually takes."""
+
+    jobs: Annotated[tuple[str, ...], Given("crons", NAMES)]
+    count: Annotated[int, Given("count", whole(1, MAX_LATEST))] = 20
+
+
+@attrs.frozen
+class GetMatrix:
+    """How the newest `count` runs of `job` ended on its machines, those first that failed most often."""
+
+    job: JobName
+    count: Annotated[int, Given("count", whole(1, MAX_LATEST))] = 20
+    machines: Annotated[int, Given("machines", whole(1, MAX_MACHINES))] = 200
+
+
+@attrs.frozen
+class GetPassed:
+    """The newest slots of `job` that did not run, and why."""
+
+    job: JobName
+    limit: Annotated[int, Given("limit", whole(1, MAX_RUNS))] = 20
+
+
+@attrs.frozen
+class GetAlike:
+    """Which machines of a run wrote the same."""
+
+    instance: RunId
+
+
+@attrs.frozen
 class GetOutput:
     """A stretch of one machine's output; `position` and `limit` count pieces as they were stored."""
 
@@ -205,6 +239,10 @@ Verb: TypeAlias = Union[
     Acknowledge,
     GetRuns,
     GetRun,
+    GetLatest,
+    GetMatrix,
+    GetPassed,
+    GetAlike,
     GetOutput,
     Next,
     Why,
@@ -240,6 +278,10 @@ VERBS: Mapping[str, Kind] = {
     "ack": record(Acknowledge),
     "getRuns": record(GetRuns),
     "getRun": record(GetRun, short="job_instance"),
+    "getLatest": record(GetLatest, short="crons"),
+    "getMatrix": record(GetMatrix, short="cron"),
+    "getPassed": record(GetPassed, short="cron"),
+    "getAlike": record(GetAlike, short="job_instance"),
     "getOutput": record(GetOutput),
     "getTimeline": record(GetTimeline),
     "next": record(Next, short="cron"),

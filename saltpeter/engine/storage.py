@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import attrs
 
 from saltpeter.domain.job import Hold
+from saltpeter.domain.outcome import End
 from saltpeter.domain.state import (
     ExecutionId,
     ExecutionState,
@@ -124,6 +125,36 @@ class Stretch:
     code: int | None
 
 
+@attrs.frozen
+class Part:
+    """How a run ended on one machine; `end` is None while it has not."""
+
+    end: End | None
+    code: int | None
+
+
+@attrs.frozen
+class Matrix:
+    """Of each machine, how runs ended there, by run. `total` counts the machines, with those that are not told of."""
+
+    parts: Mapping[str, Mapping[str, Part]]
+    total: int
+
+
+@attrs.frozen
+class Alike:
+    """Machines that wrote the same in a run, `length` bytes each.
+
+    `line` counts from 1 and is the first that differs from what most machines wrote, `text` its beginning; 0 where that
+    cannot be told.
+    """
+
+    machines: tuple[str, ...]
+    length: int
+    line: int
+    text: str
+
+
 class Store(Protocol):
     """Every method that writes returns when its fact would survive the daemon's death."""
 
@@ -195,6 +226,15 @@ class History(Protocol):
 
     async def stretches(self, since: datetime, until: datetime, limit: int) -> Sequence[Stretch]:
         """Every execution of the runs that started in [since, until), oldest first, at most `limit`."""
+
+    async def latest(self, jobs: Sequence[str], count: int) -> Mapping[str, Sequence[RunState]]:
+        """The newest `count` runs of each job that has run, newest first, without executions."""
+
+    async def matrix(self, runs: Sequence[str], machines: int) -> Matrix:
+        """How `runs` ended on at most `machines`, those first that failed most often."""
+
+    async def alike(self, executions: Collection[ExecutionId]) -> Sequence[Alike]:
+        """Those of `executions`, all of one run, that wrote anything, by what they wrote; the largest group first."""
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         """Every attempt on every machine of the run, earliest first."""

@@ -18,7 +18,7 @@ from saltpeter.errors import StoreRefused
 from saltpeter.store.codec import clean, from_us, to_us
 
 MAX_PIECE = 64 * 1024  # bytes
-_INDEX_BITS = 32  # of a piece's key; the others name its stream
+INDEX_BITS = 32  # of a piece's key; the others name its stream
 
 
 class OutputGap(StoreRefused):
@@ -43,7 +43,7 @@ class _Stream:
         return None if self.output_limit is None else self.output_limit // 2
 
     def piece_key(self, index: int) -> int:
-        return (self.key << _INDEX_BITS) + index
+        return (self.key << INDEX_BITS) + index
 
 
 def open_stream(connection: sqlite3.Connection, execution: ExecutionId, limit: int) -> None:
@@ -93,7 +93,7 @@ def forget(connection: sqlite3.Connection, runs: Iterable[str]) -> int:
         for run in runs
         for (key,) in connection.execute("SELECT key FROM streams WHERE run = ?", [run]).fetchall()
     ]
-    spans = [(key << _INDEX_BITS, (key + 1) << _INDEX_BITS) for (key,) in keys]
+    spans = [(key << INDEX_BITS, (key + 1) << INDEX_BITS) for (key,) in keys]
     connection.executemany("DELETE FROM pieces WHERE key >= ? AND key < ?", spans)
     connection.executemany("DELETE FROM logs WHERE stream = ?", keys)
     connection.executemany("DELETE FROM streams WHERE key = ?", keys)
@@ -134,7 +134,7 @@ def pieces(connection: sqlite3.Connection, execution: ExecutionId, first: int, l
         "SELECT pieces.key - (streams.key << ?1), data, system FROM streams JOIN pieces"
         " ON pieces.key >= (streams.key << ?1) + ?2 AND pieces.key < (streams.key + 1) << ?1"
         " WHERE run = ?3 AND machine = ?4 AND attempt = ?5 ORDER BY pieces.key LIMIT ?6",
-        [_INDEX_BITS, first, *attrs.astuple(execution), limit],
+        [INDEX_BITS, first, *attrs.astuple(execution), limit],
     )
     return [Piece(index, data, bool(system)) for index, data, system in rows]
 

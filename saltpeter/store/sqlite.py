@@ -23,9 +23,9 @@ from saltpeter.domain.state import (
     RunState,
 )
 from saltpeter.engine.clock import now
-from saltpeter.engine.storage import Answer, LogLine, Passed, Piece, StoreHealth, Stretch, Tally
+from saltpeter.engine.storage import Alike, Answer, LogLine, Matrix, Passed, Piece, StoreHealth, Stretch, Tally
 from saltpeter.errors import StoreError
-from saltpeter.store import forgetting, history, ledger, lives, output, summaries, why
+from saltpeter.store import alike, forgetting, glances, history, ledger, lives, output, summaries, why
 from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
 from saltpeter.store.places import Places, size_of
@@ -186,6 +186,16 @@ class SqliteStore:
 
     async def stretches(self, since: datetime, until: datetime, limit: int) -> Sequence[Stretch]:
         return await self._read_ledger(lambda connection: summaries.stretches(connection, since, until, limit))
+
+    async def latest(self, jobs: Sequence[str], count: int) -> Mapping[str, Sequence[RunState]]:
+        return await self._read_ledger(lambda connection: glances.latest(connection, jobs, count))
+
+    async def matrix(self, runs: Sequence[str], machines: int) -> Matrix:
+        return await self._read_ledger(lambda connection: glances.matrix(connection, runs, machines))
+
+    async def alike(self, executions: Collection[ExecutionId]) -> Sequence[Alike]:
+        anyone = next(iter(executions), ExecutionId("", ""))
+        return await self._read_output(anyone, lambda connection: alike.alike(connection, executions), [])
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         found = await self._read_ledger(lambda connection: history.attempts(connection, run))

@@ -33,7 +33,7 @@ from saltpeter.endpoints.records import tally
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import HandedOver
 from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
-from saltpeter.engine.storage import Answer, LogLine, Passed, Piece, StoreHealth, Stretch, Tally, Writing
+from saltpeter.engine.storage import Alike, Answer, LogLine, Matrix, Passed, Piece, StoreHealth, Stretch, Tally, Writing
 from saltpeter.errors import CommandRefused, StoreError
 from sp_wrapper import wire
 from tests.endpoints.rig import now
@@ -99,6 +99,15 @@ class Shelf:
             if since <= run.started_at < until
             for each in run.executions.values()
         ]
+
+    async def latest(self, jobs: Sequence[str], count: int) -> Mapping[str, Sequence[RunState]]:
+        return {job: await self.runs(job, limit=count) for job in jobs}
+
+    async def matrix(self, runs: Sequence[str], machines: int) -> Matrix:
+        return Matrix({}, 0)
+
+    async def alike(self, executions: Collection[ExecutionId]) -> Sequence[Alike]:
+        return []
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         return [each for known in self._runs() if known.id == run for each in known.executions.values()]

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
 
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LOST, MAINTENANCE, End, Outcome
+from saltpeter.domain.schedule import Fields, Schedule
 from saltpeter.domain.state import (
     Confirmed,
     Ended,
@@ -260,3 +262,102 @@ async def test_every_slot_has_its_reason(tmp_path: Path) -> None:
         assert await why(NOON, "gone") == ("ran", "it ran as gone_1, started by schedule, and is running")
         assert (await why(NOON - HOUR, "gone"))[1].startswith("there is no such job any more")
         assert (await why(NOON, "nothing"))[0] == "unknown_job"
+
+
+async def test_jobs_are_seen_at_a_glance(tmp_path: Path) -> None:
+    async with library(tmp_path) as lib:
+        assert await lib.queries.latest(verbs.GetLatest(("backup", "nothing"))) == {"crons": {}}
+        for hours, verdict in ((3, Verdict.SUCCEEDED), (2, Verdict.FAILED), (1, Verdict.SUCCEEDED)):
+            await lib.tell(NOON - hours * HOUR, verdict, m1=FINE)
+        living, events = story(NOON, Verdict.SUCCEEDED, m1=FINE)
+        await lib.store.commit(*events[:-2])
+        [told] = (await lib.queries.latest(verbs.GetLatest(("backup", "nothing"), count=3)))["crons"].values()
+        assert told["usual"] == 10.0
+        assert [(run["verdict"], run["duration"]) for run in told["runs"]] == [
+            (None, None),
+            ("success", 10.0),
+            ("failed", 10.0),
+        ]
+        assert told["runs"][0]["job_instance"] == living
+
+
+async def test_how_long_it_usually_takes_is_learnt_from_success(tmp_path: Path) -> None:
+    async with library(tmp_path) as lib:
+        await lib.tell(NOON, Verdict.KILLED, m1=FINE)
+        assert (await lib.queries.latest(verbs.GetLatest(("backup",))))["crons"]["backup"]["usual"] is None
+
+
+async def test_machines_stand_beside_each_other_worst_first(tmp_path: Path) -> None:
+    async with library(tmp_path) as lib:
+        older = await lib.tell(NOON - 2 * HOUR, Verdict.FAILED, m1=FINE, m2=LOST, m3=MAINTENANCE)
+        newer = await lib.tell(NOON - HOUR, Verdict.FAILED, m1=Outcome(end=End.EXITED, code=3), m2=LOST)
+        again = ExecutionId(newer, "m1", 2)
+        living, events = story(NOON, Verdict.SUCCEEDED, m1=FINE)
+        await lib.store.commit(*events[:-2], Retrying(execution=again, at=NOON))
+        await lib.store.commit(Ended(execution=again, outcome=FINE, at=NOON))
+        told = await lib.queries.matrix(verbs.GetMatrix("backup"))
+        assert [run["job_instance"] for run in told["runs"]] == [living, newer, older]
+        fine, lost = {"outcome": "exited", "retcode": 0}, {"outcome": "lost", "retcode": 253}
+        going = {"outcome": None, "retcode": None}
+        assert list(told["machines"].items())[:2] == [("m2", [None, lost, lost]), ("m1", [going, fine, fine])]
+        assert (list(told["machines"])[2], told["total"]) == ("m3", 3)
+        few = await lib.queries.matrix(verbs.GetMatrix("backup", machines=1))
+        assert (list(few["machines"]), few["total"]) == (["m2"], 3)
+        with pytest.raises(CommandRefused, match="there is no job"):
+            await lib.queries.matrix(verbs.GetMatrix("nothing"))
+
+
+async def test_slots_that_did_not_run_are_listed(tmp_path: Path) -> None:
+    async with library(tmp_path) as lib:
+        assert await lib.queries.passed(verbs.GetPassed("backup")) == {"passed": []}
+        slot = NOON - HOUR
+        text = "the last run had not ended"
+        await lib.store.commit(SlotPassed(job="backup", slot=slot, reason=Reason.OVERLAP, text=text, at=slot))
+        [told] = (await lib.queries.passed(verbs.GetPassed("backup")))["passed"]
+        assert (told["first"], told["slots"], told["reason"], told["text"]) == (slot.isoformat(), 1, "overlap", text)
+        with pytest.raises(CommandRefused, match="there is no job"):
+            await lib.queries.passed(verbs.GetPassed("nothing"))
+
+
+async def test_the_machine_that_wrote_something_else_stands_out(tmp_path: Path) -> None:
+    async with library(tmp_path) as lib:
+        outcomes = dict.fromkeys(("m1", "m2", "m3", "m4", "m5"), FINE)
+        run = await lib.tell(NOON, Verdict.SUCCEEDED, **outcomes)
+        for machine, pieces in {
+            "m1": [b"one\ntwo\n"],
+            "m2": [b"one\n", b"two\n"],  # cut otherwise, and the same
+            "m3": [b"one\nTWO\n"],  # as long, and not the same
+            "m4": [b"one\ntwo\nthree"],
+        }.items():
+            written = 0
+            for piece in pieces:
+                written = await lib.store.append(ExecutionId(run, machine), written, piece)
+        assert (await lib.queries.alike(run))["groups"] == [
+            {"machines": ("m1", "m2"), "length": 8, "line": 0, "text": ""},
+            {"machines": ("m3",), "length": 8, "line": 2, "text": "TWO"},
+            {"machines": ("m4",), "length": 13, "line": 3, "text": "three"},
+            {"machines": ("m5",), "length": 0, "line": 0, "text": ""},
+        ]
+        with pytest.raises(CommandRefused, match="there is no run"):
+            await lib.queries.alike("backup_1")
+
+
+async def test_the_next_slots_say_what_the_clock_shows(tmp_path: Path) -> None:
+    """In Berlin the clocks of 2027 go forward on 28 March and back on 31 October."""
+    nightly = attrs.evolve(job("nightly"), schedule=Schedule(Fields.parse("30 2 * * *"), ZoneInfo("Europe/Berlin")))
+    async with library(tmp_path, nightly) as lib:
+
+        async def notes(day: str) -> list[tuple[str, str]]:
+            asked = verbs.Next("nightly", 3, Moment(datetime.fromisoformat(f"{day}T12:00+00:00")))
+            return [(slot["local"], slot["note"]) for slot in (await lib.queries.next(asked))["slots"]]
+
+        assert await notes("2027-03-26") == [
+            ("2027-03-27T02:30:00+01:00", ""),
+            ("2027-03-28T03:00:00+02:00", "gap"),
+            ("2027-03-29T02:30:00+02:00", ""),
+        ]
+        assert await notes("2027-10-30") == [
+            ("2027-10-31T02:30:00+02:00", "first"),
+            ("2027-11-01T02:30:00+01:00", ""),
+            ("2027-11-02T02:30:00+01:00", ""),
+        ]
