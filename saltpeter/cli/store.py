@@ -19,10 +19,11 @@ from saltpeter.engine.clock import now
 from saltpeter.engine.reload import check
 from saltpeter.errors import StoreError
 from saltpeter.host import host
-from saltpeter.store.backup import Survey, back_up, survey
+from saltpeter.store.backup import back_up, restore
 from saltpeter.store.places import Places
 from saltpeter.store.retention import Pruned, Retention, look
 from saltpeter.store.sqlite import open_store
+from saltpeter.store.survey import Survey, survey
 from sp_wrapper import __version__
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -47,19 +48,36 @@ def statedir_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @store.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @statedir_option
-def backup(directory: Path, config: Path | None, statedir: Path | None) -> None:
-    """Copy ledger and output to the new DIRECTORY, while the daemon runs or without one.
+def backup(file: Path, config: Path | None, statedir: Path | None) -> None:
+    """Copy ledger, output and keys into the new FILE (.tar, .tar.gz or .tgz), while the daemon runs or without one.
 
-    To go back to it: stop the daemon, and put DIRECTORY in the place of its state directory.
+    FILE appears when it is whole. `saltpeter store restore FILE` puts it back.
 
     \b
-    saltpeter store backup /srv/backup/saltpeter-monday
+    saltpeter store backup /srv/backup/saltpeter-monday.tar.gz
     """
     with plain_errors():
-        size = back_up(_places(config, statedir), directory, lambda path: click.echo(f"copying {path.name}", err=True))
-    click.echo(f"{directory}: {in_words(size)}")
+        size = back_up(_places(config, statedir), file, lambda name: click.echo(f"copying {name}", err=True))
+        click.echo(f"{file}: {in_words(size)}")
+
+
+@store.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@statedir_option
+def restore_(file: Path, config: Path | None, statedir: Path | None) -> None:
+    """Put back what FILE holds, as the user that the daemon runs as, while no daemon runs.
+
+    Refuses where there is a store already: move the state directory away first.
+
+    \b
+    saltpeter store restore /srv/backup/saltpeter-monday.tar.gz
+    """
+    with plain_errors():
+        places = _places(config, statedir)
+        count = restore(places, file, lambda name: click.echo(f"putting back {name}", err=True))
+        click.echo(f"{places.statedir}: {count} files are back; the daemon can be started")
 
 
 @store.command()

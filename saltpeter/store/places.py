@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -77,6 +77,33 @@ class Places:
             except BlockingIOError as exc:
                 raise StoreError(f"{self.statedir} is in use by another saltpeter") from exc
             yield
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Nothing is forgotten meanwhile; waits for who is just forgetting. Raises OSError."""
+        with self._output_locked(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def forgetting(self) -> Iterator[bool]:
+        """May something be forgotten? Not while somebody needs all of it. Raises OSError."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._output_locked(fcntl.LOCK_EX | fcntl.LOCK_NB))
+                alone = True
+            except BlockingIOError:
+                alone = False
+            yield alone
+
+    @contextmanager
+    def _output_locked(self, how: int) -> Iterator[None]:
+        # the directory itself, for it has the right owner whoever comes first
+        descriptor = os.open(self.output("").parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
+            os.close(descriptor)
 
     def in_use(self) -> bool:
         """Is somebody writing here? Raises OSError where that cannot be said."""

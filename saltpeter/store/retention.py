@@ -131,13 +131,22 @@ class Retention:
             try:
                 await self.prune()
             except StoreError as error:
-                log.error("Cannot forget what is old: %s", error, extra=fields("store.prune_failed", error=str(error)))
+                text = str(error)
+                log.warning("Cannot forget what is old: %s", text, extra=fields("store.prune_failed", error=text))
             with trio.move_on_after(LOOK_EVERY_S):
                 await self._stirred.wait()
 
     async def prune(self) -> Pruned:
         """Forget what is to be forgotten now; returns what that was. Raises StoreError when it cannot."""
-        policy, at = self.policy(), self.now()
+        try:
+            with self.store.places.forgetting() as may_forget:
+                if not may_forget:
+                    raise StoreError("a backup is being made, and nothing is forgotten meanwhile")
+                return await self._prune(self.policy(), self.now())
+        except OSError as error:
+            raise StoreError(f"{self.store.places.statedir}: {error}") from error
+
+    async def _prune(self, policy: Policy, at: datetime) -> Pruned:
         try:
             plan, _ = await trio.to_thread.run_sync(look, self.store.places, policy, at)
         except (sqlite3.Error, OSError) as error:
