@@ -12,6 +12,7 @@ HEARTBEAT_LOST = 253  # the lease ran out
 FAILED = 255  # the target did not respond, Salt or the wrapper failed
 
 LEASE_S = 15.0  # what one heartbeat buys
+MOST_TEXT = 16 * 1024  # characters of a machine's own account of an error
 
 TERMINATED_TEXT = "[Job terminated by user request]"
 NO_RESPONSE_TEXT = "Target did not respond"
@@ -82,4 +83,5 @@ def reported(complete: wire.Complete) -> Outcome:
     """What a wrapper's own word for the end means. The texts of a kill are in its output already."""
     ends = {end.value: end for end in (End.EXITED, End.TIMED_OUT, End.KILLED, End.REFUSED)}
     end = ends.get(complete.outcome, End.FAILED)
-    return Outcome(end=end, code=complete.retcode, text=complete.error, receipt=complete.receipt, usage=complete.rusage)
+    text = complete.error[:MOST_TEXT]
+    return Outcome(end=end, code=complete.retcode, text=text, receipt=complete.receipt, usage=complete.rusage)

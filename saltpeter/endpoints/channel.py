@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pwd
 import socket
 import struct
@@ -33,11 +34,39 @@ class Gone(Exception):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What one peer may make us hold. `queue` counts messages that wait to be sent; `message` is in characters."""
+    """What one peer may make us hold. `queue` counts messages that wait to be sent, `ahead` those that are read before
+    their turn; `message` is in characters. Of a peer that is not admitted, `unknown` bytes are read and no more.
+    """
 
     message: int = 64 * 1024
+    ahead: int = MESSAGES_AHEAD
+    unknown: float = math.inf
     queue: int = 64
     send_deadline_s: float = 30.0  # for one message, once it is its turn
+
+
+@attrs.define(eq=False)
+class _Gate(trio.abc.Stream):
+    """A stream that ends where a peer that nobody knows has said enough. `left` counts the bytes until then."""
+
+    _stream: trio.abc.Stream
+    left: float
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self.left <= 0:
+            return b""
+        data = await self._stream.receive_some(max_bytes)
+        self.left -= len(data)
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 @attrs.define(eq=False)
@@ -49,7 +78,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
 
     peer: str  # for people: who and from where
     _ws: WebSocketConnection
-    _stream: trio.abc.Stream
+    _stream: _Gate
     _limits: Limits
     _queue: trio.MemorySendChannel[str] = attrs.field(init=False)
     _outgoing: trio.MemoryReceiveChannel[str] = attrs.field(init=False)
@@ -58,6 +87,10 @@ class Channel(AsyncIterator[Union[str, bytes]]):
 
     def __attrs_post_init__(self) -> None:
         self._queue, self._outgoing = trio.open_memory_channel[str](self._limits.queue)
+
+    def admit(self) -> None:
+        """The peer is known now: from here on only the limits on each message hold."""
+        self._stream.left = math.inf
 
     def tell(self, text: str) -> None:
         """Queue `text` and return at once. A peer that lets its queue fill up is dropped; one that left is let go."""
@@ -141,11 +174,12 @@ async def serve_channel(
     The channel stands in `registry` while it is open, for the farewell at the end of the daemon.
     """
     async with trio.open_nursery() as nursery:
-        ws = await _accept(nursery, stream, limits)
+        gate = _Gate(stream, limits.unknown)
+        ws = await _accept(nursery, gate, limits)
         if ws is None:
             nursery.cancel_scope.cancel()
             return
-        channel = Channel(peer, ws, stream, limits)
+        channel = Channel(peer, ws, gate, limits)
         registry.add(channel)
         try:
             nursery.start_soon(channel.write)
@@ -161,7 +195,7 @@ async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream, limits: Limits
         request = await wrap_server_stream(
             nursery,
             stream,
-            message_queue_size=MESSAGES_AHEAD,
+            message_queue_size=limits.ahead,
             max_message_size=limits.message,
             receive_buffer_size=RECEIVE_BYTES,
         )

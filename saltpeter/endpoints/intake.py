@@ -16,6 +16,22 @@ from sp_wrapper import wire
 MAX_MERGED = 1024 * 1024  # bytes
 
 
+@attrs.define
+class Pace:
+    """How fast a peer may make us work: `burst` at once, `per_s` from then on. Times are seconds of one clock."""
+
+    per_s: float
+    burst: float
+    _spent: float = attrs.field(default=0.0, init=False)  # as of `_at`
+    _at: float = attrs.field(default=0.0, init=False)
+
+    def spend(self, cost: float, now: float) -> float:
+        """How many seconds to wait after work of that cost."""
+        self._spent = max(0.0, self._spent - (now - self._at) * self.per_s) + cost
+        self._at = now
+        return max(0.0, self._spent - self.burst) / self.per_s
+
+
 @attrs.frozen
 class Repeat:
     """Output that is held already, or on its way: to be acked when its turn comes."""

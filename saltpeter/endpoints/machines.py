@@ -22,7 +22,8 @@ FIRST_FRAME_S = 10.0
 FIRST_FRAME_CHARS = 16 * 1024  # before we know who speaks
 REMEMBERED = 10_000  # executions of 0.9.x wrappers whose numbers we know
 
-LIMITS = Limits(message=wire.MAX_FRAME, queue=256)
+# Enough for a head and a first message of the longest kind; a known peer makes us hold 16 Mi characters at most.
+LIMITS = Limits(message=wire.MAX_FRAME, queue=256, ahead=16, unknown=128 * 1024)
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ class MachinesEndpoint:
             frame = await self._first_frame(channel)
             about = frame.about
             hello, first = self._introduction(frame)
-            await self._serve(channel, about, await self._find(about, hello), hello, first)
+            watch = await self._find(about, hello)
+            channel.admit()
+            await self._serve(channel, about, watch, hello, first)
         except Refused as exc:
             await self._refuse(channel, about, exc.code, str(exc))
         except wire.RemoteProtocolError as exc:

@@ -16,7 +16,7 @@ import trio
 from typing_extensions import assert_never
 
 from saltpeter.endpoints.channel import Channel
-from saltpeter.endpoints.intake import Accepted, Intake, Repeat, merged
+from saltpeter.endpoints.intake import Accepted, Intake, Pace, Repeat, merged
 from saltpeter.engine.execution import Watch
 from saltpeter.logs import fields
 from sp_wrapper import wire
@@ -27,6 +27,7 @@ SILENCE_S = 60.0  # four leases: whoever lives has said something, or connects a
 DRAIN_S = 5.0
 BACKLOG_MESSAGES = 64
 BACKLOG_BYTES = 4 * 1024 * 1024
+MESSAGES_PER_S, BURST = 1000.0, 5000.0  # a wrapper of ours sends some; long messages count for several
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,15 @@ class Backlog:
 
 
 def _size(message: Accepted) -> int:
-    return len(message.data) if isinstance(message, wire.Output) else 0
+    match message:
+        case wire.Output():
+            return len(message.data)
+        case wire.Log():
+            return len(message.text)
+        case wire.Complete() | wire.Failure():
+            return len(message.error)
+        case _:
+            return 0
 
 
 @attrs.define(eq=False)
@@ -84,6 +93,7 @@ class Session:
     _wants_secrets: bool = False
     _name: str = attrs.field(init=False)
     _backlog: Backlog = attrs.field(factory=Backlog, init=False)
+    _pace: Pace = attrs.field(factory=lambda: Pace(MESSAGES_PER_S, BURST), init=False)
     _finished: trio.Event = attrs.field(factory=trio.Event, init=False)
     _fetching: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
@@ -130,6 +140,8 @@ class Session:
             if first is not None:
                 await self._receive(first)
             async for text in self._channel:
+                if wait_s := self._pace.spend(1 + len(text) // wire.MAX_CHUNK, trio.current_time()):
+                    await trio.sleep(wait_s)  # who talks too fast is read at our pace
                 await self._receive(wire.decode_from_wrapper(text))
                 silence.deadline = trio.current_time() + SILENCE_S
 
