@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ CLOSE_S = 2.0
 MAX_MESSAGE = 64 * 1024 * 1024  # characters: the whole configuration of a large fleet is one message
 RECEIVE_BYTES = 64 * 1024
 PATH = "/ws"
+CA_HINT = "say with --ca which certificate is to be trusted"
 START_HINT = "start one with `saltpeter -c DIR`, or say with --socket where it is"
 
 _Stream: TypeAlias = Union[trio.SocketStream, trio.SSLStream[trio.SocketStream]]
@@ -30,6 +32,10 @@ _Stream: TypeAlias = Union[trio.SocketStream, trio.SSLStream[trio.SocketStream]]
 
 class DaemonUnreachable(SaltpeterError):
     """No daemon answers there."""
+
+
+class NotLetIn(SaltpeterError):
+    """The daemon wants a token, or another one."""
 
 
 class ConnectionLost(SaltpeterError):
@@ -74,22 +80,35 @@ class Client(AsyncIterator[dict[str, Any]]):
         return message
 
 
+@attrs.frozen
+class Access:
+    """What opens a daemon's TCP port. `ca` is a file of certificates to trust in place of the host's own."""
+
+    token: str = attrs.field(default="", repr=False)
+    ca: Path | None = None
+
+
+OPEN = Access()
+
+
 @asynccontextmanager
-async def connect(where: Path | str) -> AsyncIterator[Client]:
+async def connect(where: Path | str, access: Access = OPEN) -> AsyncIterator[Client]:
     """Connect to the Unix socket at the path `where`, or to the URL `where` (`ws://host:port`, or `wss:`).
 
-    Raises DaemonUnreachable, and ValueError for what is no such URL.
+    Raises DaemonUnreachable or NotLetIn, and ValueError for what is no such URL.
     """
 
     def reject(rejections: BaseExceptionGroup[ConnectionRejected]) -> None:
-        status = rejections.exceptions[0]
-        raise DaemonUnreachable(f"what answers at {where} is no saltpeter daemon that lets us in ({status!r})")
+        rejection = rejections.exceptions[0]
+        while isinstance(rejection, BaseExceptionGroup):
+            rejection = rejection.exceptions[0]
+        raise _translated(rejection, where)
 
     raised: BaseException | None = None
     with catch({ConnectionRejected: reject}):
-        async with await _dial(where) as stream, trio.open_nursery() as nursery:
+        async with await _dial(where, access) as stream, trio.open_nursery() as nursery:
             try:
-                ws = await _shake_hands(nursery, stream, where)
+                ws = await _shake_hands(nursery, stream, where, access.token)
                 try:
                     yield Client(ws)
                 finally:
@@ -102,26 +121,43 @@ async def connect(where: Path | str) -> AsyncIterator[Client]:
         raise raised
 
 
-async def _dial(where: Path | str) -> _Stream:
+def _translated(rejection: ConnectionRejected, where: Path | str) -> SaltpeterError:
+    """What a refused handshake means."""
+    try:
+        return NotLetIn(f"{where}: {json.loads(rejection.body or b'')['error']['message']}")
+    except (ValueError, KeyError, TypeError):
+        return DaemonUnreachable(f"what answers at {where} is no saltpeter daemon that lets us in ({rejection!r})")
+
+
+async def _dial(where: Path | str, access: Access) -> _Stream:
     try:
         with trio.fail_after(CONNECT_S):
             if isinstance(where, Path):
                 return await trio.open_unix_socket(where)
-            return await _open_url(where)
+            return await _open_url(where, access.ca)
     except FileNotFoundError:
         why = "nothing is there"
     except trio.TooSlowError:
         why = f"not within {CONNECT_S:g} seconds"
+    except trio.BrokenResourceError as exc:
+        raise DaemonUnreachable(f"no trusted saltpeter daemon answers at {where} ({exc.__cause__}); {CA_HINT}") from exc
     except OSError as exc:
         why = exc.strerror or str(exc)
     raise DaemonUnreachable(f"no saltpeter daemon answers at {where} ({why}); {START_HINT}")
 
 
-async def _shake_hands(nursery: trio.Nursery, stream: _Stream, where: Path | str) -> WebSocketConnection:
+async def _shake_hands(nursery: trio.Nursery, stream: _Stream, where: Path | str, token: str) -> WebSocketConnection:
+    headers = [(b"Authorization", f"Bearer {token}".encode())] if token and not isinstance(where, Path) else []
     host = "localhost" if isinstance(where, Path) else urlsplit(where).netloc
     with trio.move_on_after(CONNECT_S):
         return await wrap_client_stream(
-            nursery, stream, host, PATH, max_message_size=MAX_MESSAGE, receive_buffer_size=RECEIVE_BYTES
+            nursery,
+            stream,
+            host,
+            PATH,
+            extra_headers=headers,
+            max_message_size=MAX_MESSAGE,
+            receive_buffer_size=RECEIVE_BYTES,
         )
     raise DaemonUnreachable(f"what listens at {where} does not answer like a saltpeter daemon")
 
@@ -134,11 +170,14 @@ def host_and_port(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port or (80 if parts.scheme == "ws" else 443)
 
 
-async def _open_url(url: str) -> _Stream:
+async def _open_url(url: str, ca: Path | None) -> _Stream:
     host, port = host_and_port(url)
     if urlsplit(url).scheme == "ws":
         return await trio.open_tcp_stream(host, port)
-    return await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True)
+    trusted = ssl.create_default_context(cafile=ca)
+    stream = await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True, ssl_context=trusted)
+    await stream.do_handshake()
+    return stream
 
 
 def _why(exc: ConnectionClosed) -> str:

@@ -19,6 +19,7 @@ from saltpeter.domain.config import Host
 from saltpeter.domain.job import Config, Settings
 from saltpeter.domain.state import Configured, State
 from saltpeter.endpoints import readiness
+from saltpeter.endpoints.auth import Gate
 from saltpeter.endpoints.control import ControlEndpoint
 from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.machines import MachinesEndpoint
@@ -31,6 +32,7 @@ from saltpeter.engine.lag import LagWatch, watching
 from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.means import Means
+from saltpeter.engine.people import TOKENS_FILE, TokenFile
 from saltpeter.engine.record import Copies, Recorder
 from saltpeter.engine.recovery import remember, take_up
 from saltpeter.engine.reload import Directory, Reloader, report
@@ -53,6 +55,7 @@ from sp_wrapper import __version__
 log = logging.getLogger(__name__)
 
 KEY_FILE = "wrapper-token.key"  # in the state directory
+SESSION_KEY_FILE = "session.key"  # the same
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  bound there, the wrappers of this host use loopback
 
 
@@ -156,8 +159,10 @@ class Daemon:
                 await trio.lowlevel.checkpoint()  # so that the runs have put down who may speak for them
                 machines = MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers).front()
                 checks = _checks(board, store.health, launchers, listening.addresses)
-                control = ControlEndpoint(board, store, runs, __version__, now, checks, metrics.scrape).front()
+                gate = await self._gate(board, Path(settings.statedir))
+                control = ControlEndpoint(board, store, runs, __version__, now, gate, checks, metrics.scrape).front()
                 _observe(metrics, machines=machines, control=control)
+                await services.start(gate.watch)
                 await listening.serve(services, machines=machines, control=control)
                 self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler))
                 await services.start(self._reloader.serve)
@@ -173,6 +178,10 @@ class Daemon:
 
     def _configure_logs(self, settings: Settings) -> None:
         logs.configure(debug=settings.debug or self.debug, format="json" if settings.log_format == "json" else "text")
+
+    async def _gate(self, board: Board, statedir: Path) -> Gate:
+        key = await trio.to_thread.run_sync(load_key, statedir / SESSION_KEY_FILE)
+        return Gate(TokenFile(statedir / TOKENS_FILE), key, now, lambda: board.state.config.settings.require_tokens)
 
     def _applier(self, board: Board, scheduler: Scheduler) -> Callable[[Config], None]:
         def apply(config: Config) -> None:

@@ -17,6 +17,7 @@ from saltpeter.cli.maintenance import maintenance
 from saltpeter.cli.output import output, tail
 from saltpeter.cli.runs import history, show, stats, why
 from saltpeter.cli.store import store
+from saltpeter.cli.token import token
 from saltpeter.cli.upcoming import upcoming
 from saltpeter.cli.wrapper import wrapper
 from sp_wrapper import __version__
@@ -59,7 +60,7 @@ def main(context: click.Context, config: Path | None, debug: bool) -> None:
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "See": (jobs, status, upcoming, history, show, tail, output, why, stats),
     "Control": (run, kill, pause, resume, signal, maintenance, reload),
-    "Set up": (daemon, check, import_crontab, wrapper, store, lab, completion),
+    "Set up": (daemon, check, import_crontab, wrapper, store, token, lab, completion),
 }
 
 for command in (each for section in SECTIONS.values() for each in section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import click
 import trio
 from exceptiongroup import BaseExceptionGroup, catch
 
-from saltpeter.client import Client, ConnectionLost, DaemonUnreachable, connect, host_and_port
+from saltpeter.client import Access, Client, ConnectionLost, DaemonUnreachable, connect, host_and_port
 from saltpeter.domain.moments import FORMS, MomentError, moment
 from saltpeter.engine.clock import now
 from saltpeter.errors import SaltpeterError
@@ -21,6 +22,7 @@ from saltpeter.host import SOCKET_VARIABLE, control_socket, local_zone
 
 T = TypeVar("T")
 
+TOKEN_VARIABLE = "SALTPETER_TOKEN"  # noqa: S105  the variable's name
 COMPLETE_S = 1.0  # a shell's user does not wait longer
 
 EXIT_FAILED = 1
@@ -28,6 +30,10 @@ EXIT_UNUSABLE = 2  # as click's own for a command line that makes no sense
 EXIT_UNREACHABLE = 3
 EXIT_NO_TARGETS = 4
 EXIT_KILLED = 143
+
+
+class AccessError(SaltpeterError):
+    """There is no token where it was said to be."""
 
 
 @contextmanager
@@ -61,10 +67,48 @@ def fail(text: str, code: int = EXIT_FAILED) -> NoReturn:
     sys.exit(code)
 
 
+def _kept(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    context.meta[f"saltpeter.{parameter.name}"] = value
+
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_TOKEN_OPTION = click.option(
+    "--token-file",
+    type=_FILE,
+    metavar="FILE",
+    envvar="SALTPETER_TOKEN_FILE",
+    expose_value=False,
+    callback=_kept,
+    help=f"Holds the token to show to a URL. [default: $SALTPETER_TOKEN_FILE, else ${TOKEN_VARIABLE} itself]",
+)
+_CA_OPTION = click.option(
+    "--ca",
+    type=_FILE,
+    metavar="FILE",
+    envvar="SALTPETER_CA",
+    expose_value=False,
+    callback=_kept,
+    help="Certificates to trust behind a URL of wss://. [default: $SALTPETER_CA, else those of this host]",
+)
+
+
+def access(context: click.Context) -> Access:
+    """What the options and variables say. Raises AccessError."""
+    meta = context.meta
+    token, file = os.environ.get(TOKEN_VARIABLE, ""), meta.get("saltpeter.token_file")
+    try:
+        return Access(file.read_text().strip() if file else token.strip(), meta.get("saltpeter.ca"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AccessError(f"the token cannot be read: {error}") from error
+
+
 def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the daemon listens."""
+    """Where the daemon listens, and what opens its door."""
+    for option in (_TOKEN_OPTION, _CA_OPTION):
+        command = option(command)
     return click.option(
         "--socket",
+        "--url",
         "where",
         metavar="PATH|URL",
         callback=_checked_place,
@@ -100,7 +144,7 @@ def complete_jobs(context: click.Context, _parameter: click.Parameter, begun: st
 
     async def look() -> list[str]:
         with trio.move_on_after(COMPLETE_S):
-            async with connect(_place(context.params.get("where"))) as client:
+            async with connect(_place(context.params.get("where")), access(context)) as client:
                 jobs = (await told(client, "config"))["config"]["crons"]
                 return [name for name in jobs if name.startswith(begun)]
         return []
@@ -128,7 +172,7 @@ def ask(where: str | None, conversation: Callable[[Client], Awaitable[T]]) -> T:
     """Hold `conversation` with the daemon. Errors of ours end the program."""
 
     async def converse() -> T:
-        async with connect(_place(where)) as client:
+        async with connect(_place(where), access(click.get_current_context())) as client:
             return await conversation(client)
 
     with plain_errors():

@@ -142,9 +142,13 @@ def _settings(config: Path) -> Settings:
     return found.settings
 
 
+def state_directory(config: Path | None, statedir: Path | None) -> Path:
+    """What the options of `statedir_option` say. Raises StoreError."""
+    return statedir or Path(host().statedir if config is None else _settings(config).statedir)
+
+
 def _places(config: Path | None, statedir: Path | None) -> Places:
-    default = host().statedir if config is None else _settings(config).statedir
-    return Places(statedir or Path(default))
+    return Places(state_directory(config, statedir))
 
 
 def _describe(found: Survey) -> list[tuple[str, str]]:

@@ -148,6 +148,7 @@ class Settings:
     api_ws: bool = True
     api_ws_port: int = 8888
     api_ws_bind_addr: str = "127.0.0.1"
+    require_tokens: bool = False  # also while no token exists
     machines_ws_port: int = 8889
     machines_ws_bind_addr: str = "127.0.0.1"
     server_host: str = "127.0.0.1"  # default_saltpeter_server_host: where the wrappers find the daemon

@@ -121,6 +121,7 @@ class WrittenSettings:
     api_ws: Flag | None = None
     api_ws_port: Port | None = None
     api_ws_bind_addr: Text | None = None
+    require_tokens: Flag | None = None
     machines_ws_port: Port | None = None
     machines_ws_bind_addr: Text | None = None
     default_saltpeter_server_host: Text | None = None

@@ -16,12 +16,15 @@ import trio
 from exceptiongroup import BaseExceptionGroup, catch
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
+from saltpeter.domain.access import NOBODY, Person
 from saltpeter.logs import fields
 
 HANDSHAKE_S = 5.0
 CLOSE_S = 2.0  # for what is queued, and the peer's half of the closing handshake
 RECEIVE_BYTES = 64 * 1024
 MESSAGES_AHEAD = 64  # read before their turn, so that pings are answered while a handler is busy
+
+UNIX = "unix:"  # begins the name of a peer that came by the Unix socket, and of no other
 
 NORMAL, GOING_AWAY, UNWELCOME = 1000, 1001, 1008  # close codes of RFC 6455
 
@@ -80,6 +83,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     _ws: WebSocketConnection
     _stream: _Gate
     _limits: Limits
+    person: Person = NOBODY
     _queue: trio.MemorySendChannel[str] = attrs.field(init=False)
     _outgoing: trio.MemoryReceiveChannel[str] = attrs.field(init=False)
     _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -167,7 +171,13 @@ Handler: TypeAlias = Callable[[Channel], Awaitable[None]]
 
 
 async def serve_channel(
-    stream: trio.abc.Stream, peer: str, limits: Limits, handler: Handler, registry: set[Channel]
+    stream: trio.abc.Stream,
+    peer: str,
+    limits: Limits,
+    handler: Handler,
+    registry: set[Channel],
+    *,
+    person: Person = NOBODY,
 ) -> None:
     """Shake hands on `stream`, which has the upgrade request to read, and let `handler` talk to the peer.
 
@@ -179,7 +189,7 @@ async def serve_channel(
         if ws is None:
             nursery.cancel_scope.cancel()
             return
-        channel = Channel(peer, ws, gate, limits)
+        channel = Channel(peer, ws, gate, limits, person)
         registry.add(channel)
         try:
             nursery.start_soon(channel.write)
@@ -225,7 +235,7 @@ def peer_of(stream: trio.abc.Stream) -> str:
     sock = transport.socket
     try:
         if sock.family == socket.AF_UNIX:
-            return f"unix:{_user_of(sock)}"
+            return f"{UNIX}{_user_of(sock)}"
         host, port, *_ = sock.getpeername()
     except OSError:  # it has gone already
         return "unknown"

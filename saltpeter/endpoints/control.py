@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import attrs
+import trio
 
 from saltpeter.endpoints import page, views
-from saltpeter.endpoints.channel import Channel, Limits
+from saltpeter.endpoints.auth import Gate
+from saltpeter.endpoints.channel import UNWELCOME, Channel, Limits
 from saltpeter.endpoints.conversation import Client
 from saltpeter.endpoints.desk import Desk
 from saltpeter.endpoints.http import Front, Routes, Upgrade
@@ -32,7 +34,7 @@ async def _no_metrics() -> bytes:
 
 @attrs.define(eq=False)
 class ControlEndpoint:
-    """Serves the control socket. `now` gives the time as an aware datetime.
+    """Serves the control socket to whom `gate` lets in. `now` gives the time as an aware datetime.
 
     `checks` are what must hold for the daemon to be ready, and `metrics` is what Prometheus is told.
     """
@@ -42,6 +44,7 @@ class ControlEndpoint:
     _commands: Commands
     _sp_version: str
     _now: Callable[[], datetime]
+    _gate: Gate
     _checks: Mapping[str, Check] = attrs.field(factory=dict)
     _metrics: Callable[[], Awaitable[bytes]] = _no_metrics
     _desk: Desk = attrs.field(init=False)
@@ -52,14 +55,21 @@ class ControlEndpoint:
 
     def front(self) -> Front:
         """A server for one or more listeners: TCP and the Unix socket may share it."""
-        return Front(self.routes(), Upgrade(self.converse, LIMITS))
+        return Front(self.routes(), Upgrade(self.converse, LIMITS), self._gate)
 
     def routes(self) -> Routes:
         resources = Resources(self._board, self._desk, self._sp_version, self._checks, self._metrics)
-        return {**page.routes(), **resources.routes()}
+        return {**page.routes(), **resources.routes(), **self._gate.routes()}
 
     async def converse(self, channel: Channel) -> None:
-        """Serve one client to its end."""
+        """Serve one client to its end, or to the end of what it was let in by."""
         log.info("Client %s connected", channel.peer, extra=fields("client.connected", peer=channel.peer))
-        await Client(channel, self._board, self._desk, Viewer(self._sp_version, self._living)).run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_when_shut_out, channel)
+            await Client(channel, self._board, self._desk, Viewer(self._sp_version, self._living)).run()
+            nursery.cancel_scope.cancel()
         log.info("Client %s has left", channel.peer, extra=fields("client.left", peer=channel.peer))
+
+    async def _end_when_shut_out(self, channel: Channel) -> None:
+        await self._gate.until_shut(channel.person)
+        await channel.aclose(UNWELCOME, "log in again")

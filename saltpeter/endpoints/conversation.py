@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from saltpeter.endpoints import control_wire as wire
-from saltpeter.endpoints import verbs, views
+from saltpeter.endpoints import permissions, verbs, views
 from saltpeter.endpoints.channel import Channel
 from saltpeter.endpoints.desk import Desk, handed_over
 from saltpeter.endpoints.forms import BadRequest, RequestId
@@ -118,6 +118,7 @@ class Client:
                 await self._channel.send(wire.reply(id, result))
 
     async def _do(self, request: wire.Request, kills: trio.Nursery) -> Result:
+        permissions.require(self._channel.person, request.verb)
         match request.verb:
             case verbs.Kill() as kill:
                 return await self._kill(kill, request.id, kills)
@@ -128,16 +129,16 @@ class Client:
             case verbs.Acknowledge():
                 return {}  # the pace is TCP's; a client that never acks gets its output all the same
             case verbs.GetTimeline() as asked:
-                timeline = await self._desk.answer(asked, self._channel.peer)
+                timeline = await self._desk.answer(asked, self._channel.person)
                 await self._send({"type": "timeline", "timeline": timeline})
                 return timeline
             case asked:
-                return await self._desk.answer(asked, self._channel.peer)
+                return await self._desk.answer(asked, self._channel.person)
 
     async def _kill(self, kill: verbs.Kill, id: RequestId | None, kills: trio.Nursery) -> Result:
         if len(kills.child_tasks) >= MAX_WAITING:
             raise CommandRefused("busy", f"{MAX_WAITING} kills of yours are not done yet")
-        handed = await self._desk.kill(kill, self._channel.peer)
+        handed = await self._desk.kill(kill, self._channel.person)
         for each in handed:
             kills.start_soon(self._report_kill, kill.job, each, id)
         return handed_over(handed)

@@ -7,7 +7,8 @@ from typing import TypeAlias, Union
 import attrs
 from typing_extensions import assert_never
 
-from saltpeter.endpoints import verbs
+from saltpeter.domain.access import Person
+from saltpeter.endpoints import permissions, verbs
 from saltpeter.endpoints.queries import Queries
 from saltpeter.endpoints.records import Result
 from saltpeter.engine.commands import Commands, HandedOver
@@ -37,24 +38,27 @@ class Desk:
     commands: Commands
     queries: Queries
 
-    async def answer(self, asked: Change | Question, by: str) -> Result:
-        """Carry out what `by` asks for. A kill's answer says who was told; its end is another matter."""
+    async def answer(self, asked: Change | Question, person: Person) -> Result:
+        """Carry out what `person` asks for. A kill's answer says who was told; its end is another matter."""
+        permissions.require(person, asked)
         match asked:
             case verbs.Run() | verbs.Kill() | verbs.Signal() | verbs.Hold() | verbs.Release() | verbs.Reload():
-                return await self._change(asked, by)
+                return await self._change(asked, person)
             case _:
                 return await self._look_up(asked)
 
-    async def kill(self, asked: verbs.Kill, by: str) -> list[HandedOver]:
+    async def kill(self, asked: verbs.Kill, person: Person) -> list[HandedOver]:
+        permissions.require(person, asked)
         manner = Manner(asked.signal, asked.grace_s)
-        return list(await self.commands.kill(asked.job, by, asked.machine, asked.instance, manner))
+        return list(await self.commands.kill(asked.job, person.by, asked.machine, asked.instance, manner))
 
-    async def _change(self, asked: Change, by: str) -> Result:
+    async def _change(self, asked: Change, person: Person) -> Result:
+        by = person.by
         match asked:
             case verbs.Run():
                 return {"job_instance": await self.commands.run(asked.job, by, asked.machines)}
             case verbs.Kill():
-                return handed_over(await self.kill(asked, by))
+                return handed_over(await self.kill(asked, person))
             case verbs.Signal():
                 told = await self.commands.signal(asked.job, by, asked.signal, asked.machine, asked.instance)
                 return handed_over(list(told))

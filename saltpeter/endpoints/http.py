@@ -7,13 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
 import h11
 import trio
 
+from saltpeter.domain.access import NOBODY, Person
 from saltpeter.endpoints.channel import GOING_AWAY, Channel, Limits, guard, peer_of, serve_channel
 from saltpeter.endpoints.channel import Handler as Talk
 
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """`headers` has lower-case names; of a repeated one the last counts."""
+    """`headers` has lower-case names; of a repeated one the last counts. `secure`: it came over TLS."""
 
     method: str
     path: str
@@ -41,6 +42,8 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     peer: str
+    secure: bool = False
+    person: Person = NOBODY  # who sent it, once that has been found out
 
 
 @attrs.frozen
@@ -53,6 +56,13 @@ class Response:
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 Routes: TypeAlias = Mapping[tuple[str, str], Handler]
+
+
+class Gatekeeper(Protocol):
+    """Decides who may pass."""
+
+    async def admit(self, request: Request) -> Person | Response:
+        """Who sent it, if they may; else what they are answered."""
 
 
 @attrs.frozen
@@ -122,10 +132,14 @@ def _tokens(value: str) -> list[str]:
 
 @attrs.define(eq=False)
 class Front:
-    """Serves `routes` and `upgrade` on any number of listeners. One peer's mischief or bug stays its own."""
+    """Serves `routes` and `upgrade` on any number of listeners. One peer's mischief or bug stays its own.
+
+    Without a `gate` everybody may pass, as nobody.
+    """
 
     _routes: Routes
     _upgrade: Upgrade | None = None
+    _gate: Gatekeeper | None = None
     _channels: set[Channel] = attrs.field(factory=set, init=False)
     _connections: set[trio.CancelScope] = attrs.field(factory=set, init=False)
     _closing: bool = attrs.field(default=False, init=False)
@@ -186,14 +200,17 @@ class Front:
             await conversation.linger()
 
     async def _answer(self, request: Request) -> Response:
-        handler = route(self._routes, request.method, request.path)
-        if isinstance(handler, Response):
-            return handler
         if request.method == "POST" and not is_same_origin(request.headers):
             return plainly(403)
+        person = await self._admit(request)
+        handler = route(self._routes, request.method, request.path)
+        if isinstance(person, Response):
+            return person
+        if isinstance(handler, Response):
+            return handler
         try:
             with trio.fail_after(HANDLER_S):
-                return await handler(request)
+                return await handler(attrs.evolve(request, person=person))
         except Exception:  # the connection's boundary: the client must get an answer all the same
             log.exception("Answering %s %s failed", request.method, request.path)
             raise Refused(plainly(500)) from None
@@ -202,8 +219,14 @@ class Front:
         refusal = judge_upgrade(upgrade, request)
         if refusal is not None:
             raise Refused(refusal)
+        person = await self._admit(request)
+        if isinstance(person, Response):
+            raise Refused(person)
         stream = conversation.replayed()
-        await serve_channel(stream, request.peer, upgrade.limits, upgrade.talk, self._channels)
+        await serve_channel(stream, request.peer, upgrade.limits, upgrade.talk, self._channels, person=person)
+
+    async def _admit(self, request: Request) -> Person | Response:
+        return NOBODY if self._gate is None else await self._gate.admit(request)
 
     async def _say_farewell(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -241,7 +264,8 @@ class _Conversation:
             if patience.cancelled_caught or not isinstance(head, h11.Request):
                 return None
             self._head = head
-            return _as_request(head, await self._body(), self._peer)
+            secure = isinstance(self._stream, trio.SSLStream)
+            return _as_request(head, await self._body(), self._peer, secure=secure)
         except h11.RemoteProtocolError as exc:
             raise Refused(plainly(exc.error_status_hint)) from exc
 
@@ -304,10 +328,18 @@ class _Conversation:
             raise trio.BrokenResourceError(f"{self._peer} does not read")
 
 
-def _as_request(head: h11.Request, body: bytes, peer: str) -> Request:
+def _as_request(head: h11.Request, body: bytes, peer: str, *, secure: bool) -> Request:
     path, _, query = head.target.decode("ascii", "replace").partition("?")
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-    return Request(method=head.method.decode("ascii"), path=path, query=query, headers=headers, body=body, peer=peer)
+    return Request(
+        method=head.method.decode("ascii"),
+        path=path,
+        query=query,
+        headers=headers,
+        body=body,
+        peer=peer,
+        secure=secure,
+    )
 
 
 @attrs.define(eq=False)

@@ -31,6 +31,7 @@ _STATUS = {
     "not_held": 409,
     "overlap": 409,
     "maintenance": 409,
+    "forbidden": 403,
     "store_failed": 503,
     "stopping": 503,
     "busy": 503,
@@ -106,14 +107,14 @@ class Resources:
 
     async def _timeline(self, request: Request) -> Response:
         asked: verbs.GetTimeline = verbs.VERBS["getTimeline"].read("timeline", _query(request))
-        return as_json(await self.desk.answer(asked, request.peer))
+        return as_json(await self.desk.answer(asked, request.person))
 
     def _asking(self, kind: Kind) -> Callable[[Request], Awaitable[Response]]:
         """Carry out what the body asks for; its end is not waited for, hence 202."""
 
         async def answer(request: Request) -> Response:
             asked: Change | Question = kind.read("body", dict(wire.read_object(request.body)))
-            return as_json(await self.desk.answer(asked, request.peer), 202)
+            return as_json(await self.desk.answer(asked, request.person), 202)
 
         return answer
 

@@ -26,6 +26,7 @@ from saltpeter.domain.state import (
     State,
     Targeted,
 )
+from saltpeter.endpoints.auth import Gate, NoTokens
 from saltpeter.endpoints.control import ControlEndpoint
 from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.readiness import Check
@@ -138,6 +139,7 @@ class Scene:
 
     board: Board = attrs.field(factory=lambda: Board(State(config(job("backup"), job("other")))))
     checks: Mapping[str, Check] = attrs.field(factory=dict)
+    gate: Gate = attrs.field(factory=lambda: Gate(NoTokens(), b"key", now))
     asked: list[tuple[object, ...]] = attrs.field(factory=list)
     done: trio.Event = attrs.field(factory=trio.Event)
     shelf: Shelf = attrs.field(init=False)
@@ -146,7 +148,7 @@ class Scene:
         self.shelf = Shelf(self.board)
 
     def front(self) -> Front:
-        return ControlEndpoint(self.board, self.shelf, self, "1.0", now, self.checks).front()
+        return ControlEndpoint(self.board, self.shelf, self, "1.0", now, self.gate, self.checks).front()
 
     # --- what happens ---
 

@@ -29,7 +29,7 @@ def test_every_request_that_is_shown_can_be_sent() -> None:
 def test_every_resource_is_listed() -> None:
     told = {(method, path) for method, path in re.findall(r"`(GET|POST) (/[a-z]*)", TEXT)}
     scene = Scene()
-    routes = ControlEndpoint(scene.board, scene.shelf, scene, "1.0", now).routes()
+    routes = ControlEndpoint(scene.board, scene.shelf, scene, "1.0", now, scene.gate).routes()
     there = {each for each in routes if not each[1].startswith("/web/") and each[1] != "/"}
     assert told == there
 

@@ -1,0 +1,84 @@
+"""Who may ask for what: the one place that says so. No IO.
+
+Whatever is not in these tables is for administrators only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saltpeter.domain.access import Person, Role
+from saltpeter.endpoints import verbs
+from saltpeter.errors import CommandRefused
+
+OF_REQUESTS: Mapping[type[Any], Role] = {
+    verbs.Subscribe: Role.VIEWER,
+    verbs.Unsubscribe: Role.VIEWER,
+    verbs.Acknowledge: Role.VIEWER,
+    verbs.GetRuns: Role.VIEWER,
+    verbs.GetRun: Role.VIEWER,
+    verbs.GetLatest: Role.VIEWER,
+    verbs.GetMatrix: Role.VIEWER,
+    verbs.GetPassed: Role.VIEWER,
+    verbs.GetAlike: Role.VIEWER,
+    verbs.GetOutput: Role.VIEWER,
+    verbs.GetTimeline: Role.VIEWER,
+    verbs.Next: Role.VIEWER,
+    verbs.Why: Role.VIEWER,
+    verbs.Stats: Role.VIEWER,
+    verbs.ShowMaintenance: Role.VIEWER,
+    verbs.Run: Role.OPERATOR,
+    verbs.Kill: Role.OPERATOR,
+    verbs.Signal: Role.OPERATOR,
+    verbs.Hold: Role.OPERATOR,
+    verbs.Release: Role.OPERATOR,
+    verbs.Reload: Role.OPERATOR,
+}
+
+# Of HTTP. The page's own files are open, since a browser must be able to show the question for the token; they hold
+# nothing of this daemon. /healthz is, so that whoever watches the process needs no secret: it says that it lives.
+OF_ROUTES: Mapping[tuple[str, str], Role] = {
+    ("GET", "/"): Role.NOBODY,
+    ("GET", "/healthz"): Role.NOBODY,
+    ("GET", "/whoami"): Role.NOBODY,
+    ("POST", "/login"): Role.NOBODY,
+    ("POST", "/logout"): Role.NOBODY,
+    ("GET", "/ws"): Role.VIEWER,
+    ("GET", "/version"): Role.VIEWER,
+    ("GET", "/readyz"): Role.VIEWER,
+    ("GET", "/metrics"): Role.VIEWER,
+    ("GET", "/config"): Role.VIEWER,
+    ("GET", "/running"): Role.VIEWER,
+    ("GET", "/status"): Role.VIEWER,
+    ("GET", "/timeline"): Role.VIEWER,
+    ("POST", "/run"): Role.OPERATOR,
+    ("POST", "/kill"): Role.OPERATOR,
+}
+OPEN_FILES = "/web/"  # GET of what begins so
+
+
+class Forbidden(CommandRefused):
+    """The person's role does not reach so far."""
+
+    def __init__(self, person: Person, least: Role) -> None:
+        super().__init__("forbidden", f"that needs the role {least.value}; {person.by} is {person.role.value}")
+
+
+def of_request(asked: object) -> Role:
+    """The least role that may ask this."""
+    return OF_REQUESTS.get(type(asked), Role.ADMIN)
+
+
+def of_route(method: str, path: str) -> Role:
+    """The least role that may use this route."""
+    wanted = "GET" if method == "HEAD" else method
+    if wanted == "GET" and path.startswith(OPEN_FILES):
+        return Role.NOBODY
+    return OF_ROUTES.get((wanted, path), Role.ADMIN)
+
+
+def require(person: Person, asked: object) -> None:
+    """Raises Forbidden unless `person` may ask this."""
+    if not person.role.includes(least := of_request(asked)):
+        raise Forbidden(person, least)
