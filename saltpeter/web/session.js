@@ -75,7 +75,7 @@ export function adjust(address) {
 
 // --- preferences ---------------------------------------------------------------------------------
 
-const KEYS = { utc: 'saltpeter.utc', theme: 'saltpeter.theme', wrap: 'saltpeter.wrap' };
+const KEYS = { utc: 'saltpeter.utc', theme: 'saltpeter.theme', wrap: 'saltpeter.wrap', columns: 'saltpeter.columns' };
 
 export function preference(name) {
   try {

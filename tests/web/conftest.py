@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import yaml
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from saltpeter.lab import free_ports
 from tests.helpers.daemon import Daemon
+from tests.web.past import fleet_jobs, fleet_past, utc_now, write_past
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 FLAGS = (
@@ -111,6 +113,17 @@ def make_daemon(directory: Path, wrapper_file: Path, made: list[Served]) -> Serv
 def daemon(tmp_path_factory: pytest.TempPathFactory, wrapper_file: Path, daemons: list[Served]) -> Served:
     """One daemon for all tests that leave it running. Each writes its jobs into a file of its own."""
     daemon = make_daemon(tmp_path_factory.mktemp("daemon"), wrapper_file, daemons)
+    daemon.begin()
+    return daemon
+
+
+@pytest.fixture(scope="package")
+def fleet(tmp_path_factory: pytest.TempPathFactory, wrapper_file: Path, daemons: list[Served]) -> Served:
+    """A daemon with some weeks behind it. Its jobs are not run."""
+    daemon = make_daemon(tmp_path_factory.mktemp("fleet"), wrapper_file, daemons)
+    for file, jobs in fleet_jobs().items():
+        (daemon.conf_d / f"{file}.yaml").write_text(yaml.safe_dump(jobs, sort_keys=False))
+    write_past(daemon.state, *fleet_past(utc_now()))
     daemon.begin()
     return daemon
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
+from math import inf
 from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
 from tests.web.conftest import Served, keep_picture
+from tests.web.past import FINE, Past, utc_now, write_past
 from tests.web.test_run import screen, start
 
 LOCAL: dict[str, Any] = {"target_type": "list", "targets": ["db01"]}
@@ -17,6 +20,7 @@ HOSTILE_OUTPUT = (
     r"printf '<script>alert(2)</script>\033]0;title\007\033]52;c;eA==\007\033[999999999C\033[8;1;1t<b>bold</b>\n'"
 )
 MANY = 10_000
+PAINTED_MS = 100  # what feels immediate
 
 # from the keystroke to the frame that shows its result
 TYPED_TO_PAINTED = """
@@ -37,6 +41,17 @@ async (text) => {
 """
 
 
+def quickest(page: Page, text: str) -> float:
+    """How long it takes to see what `text` finds, in ms; the best of some, for a busy machine is slow now and then."""
+    took = inf
+    for _ in range(15):
+        took = min(took, page.evaluate(TYPED_TO_PAINTED, text))
+        page.evaluate(TYPED_TO_PAINTED, "")
+        if took < PAINTED_MS:
+            break
+    return took
+
+
 def rows(page: Page) -> Locator:
     return page.get_by_role("grid", name="Jobs").locator(".all-rows").get_by_role("row")
 
@@ -54,7 +69,7 @@ def test_the_table_shows_jobs_as_written_and_finds_them(page: Page, daemon: Serv
     )
     open_jobs(page, daemon, "tableful")
     expect(rows(page)).to_have_count(3)
-    expect(rows(page).first).to_contain_text(re.compile(r"alphaThe first.*table.*0 3 \* \* 1"))
+    expect(rows(page).first).to_contain_text(re.compile(r"alpha\s*tableful\s*The first.*table.*Monday at 03:00"))
     expect(rows(page).nth(1)).to_contain_text(re.compile(r"\d+ s|[1-5]:\d\d"))  # counting down
     expect(rows(page).nth(2)).to_contain_text("disabled")
     page.keyboard.press("/")
@@ -74,6 +89,61 @@ def test_the_table_shows_jobs_as_written_and_finds_them(page: Page, daemon: Serv
     page.get_by_role("button", name=re.compile("^all")).click()
     page.get_by_role("columnheader", name="Job").get_by_role("button").click()
     expect(rows(page).first).to_contain_text("gamma")
+
+
+def test_a_row_tells_how_the_job_has_been_doing(page: Page, fleet: Served) -> None:
+    open_jobs(page, fleet, "renew-certificates")
+    row = rows(page).first
+    expect(row.get_by_role("img", name=re.compile(r"^last 20 runs: \d failed, .*succeeded"))).to_be_visible()
+    expect(row.locator(".cell-usual")).to_have_text(re.compile(r"\d+ s|\d:\d\d"))
+    expect(row.locator(".cell-schedule")).to_have_text("Monday to Friday at 04:15")
+    open_jobs(page, fleet, "")
+    expect(page.locator(".results").nth(8)).to_be_visible()
+    keep_picture(page, "jobs")
+
+
+def test_what_one_sees_is_in_the_address(page: Page, fleet: Served) -> None:
+    open_jobs(page, fleet, "")
+    page.get_by_role("combobox", name="Group").select_option("reports")
+    expect(rows(page)).to_have_count(3)
+    page.get_by_role("columnheader", name="Job").get_by_role("button").click()
+    expect(rows(page).first).to_contain_text("usage-report")
+    page.locator("summary", has_text="Columns").click()
+    page.get_by_role("checkbox", name="Results").uncheck()
+    page.get_by_role("checkbox", name="Usually").uncheck()
+    expect(page.get_by_role("columnheader", name="Results")).to_have_count(0)
+    link = page.url
+    page.evaluate("localStorage.clear()")
+    page.goto("about:blank")
+    page.goto(link)  # as somebody else would
+    expect(rows(page).first).to_contain_text("usage-report")
+    expect(rows(page)).to_have_count(3)
+    expect(page.get_by_role("columnheader")).to_have_text(["Job ↑", "Group", "Schedule", "Next", "Last", "Running"])
+
+
+def test_chosen_columns_are_kept(page: Page, fleet: Served) -> None:
+    open_jobs(page, fleet, "")
+    page.locator("summary", has_text="Columns").click()
+    page.get_by_role("checkbox", name="Group").uncheck()
+    page.goto(f"{fleet.url}#/now")
+    page.goto(f"{fleet.url}#/jobs")
+    expect(page.get_by_role("columnheader", name="Schedule")).to_be_visible()
+    expect(page.get_by_role("columnheader", name="Group")).to_have_count(0)
+
+
+def test_a_run_is_measured_by_what_the_job_usually_takes(page: Page, own_daemon: Served) -> None:
+    own_daemon.write("own", slow={**LOCAL, "command": "exec sleep 300"})
+    began = utc_now() - timedelta(seconds=60)
+    done = [Past("slow", began - hours * timedelta(hours=1), 120, {"db01": FINE}) for hours in (3, 2, 1)]
+    write_past(own_daemon.state, done)
+    own_daemon.begin()
+    page.goto(own_daemon.url)
+    start(page, own_daemon, "slow")
+    open_jobs(page, own_daemon, "slow")
+    expect(rows(page).locator(".cell-running")).to_contain_text("1 of 1")
+    progress = rows(page).get_by_role("progressbar", name=re.compile("% of the usual 2:00"))
+    expect(progress).to_be_visible()
+    own_daemon.end()
 
 
 def test_what_is_wrong_is_on_the_first_page(page: Page, daemon: Served) -> None:
@@ -149,8 +219,8 @@ def test_ten_thousand_jobs_are_searched_as_one_types(page: Page, own_daemon: Ser
     page.goto(f"{own_daemon.url}#/jobs")
     expect(page.locator(".tools")).to_contain_text("10,000 jobs")
     assert rows(page).count() < 60
-    took = [page.evaluate(TYPED_TO_PAINTED, text) for text in ("7", "77", "job-012", "part 77", "")]
-    assert max(took) < 500, took
+    took = {text: quickest(page, text) for text in ("7", "77", "job-012", "part 77")}
+    assert max(took.values()) < PAINTED_MS, took
     keep_picture(page, "many")
     page.get_by_role("grid", name="Jobs").evaluate("(element) => (element.scrollTop = element.scrollHeight)")
     expect(rows(page).last).to_contain_text("job-09999")

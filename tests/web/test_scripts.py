@@ -156,3 +156,37 @@ def test_the_rows_in_sight_are_drawn_and_few_more(tab: Page, count: int, top: in
 )
 def test_a_schedule_is_shown_as_written(tab: Page, keys: dict[str, Any], text: str) -> None:
     assert tab.evaluate(CALL, ["model", "scheduleAsWritten", keys]) == text
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ("* * * * *", "every minute"),
+        ("*/5 * * * *", "every 5 minutes"),
+        ("0 * * * *", "every hour"),
+        ("5,35 * * * *", "every hour at :05 and :35"),
+        ("0 */6 * * *", "every 6 hours"),
+        ("20 */6 * * *", "every 6 hours at :20"),
+        ("*/10 * * * * *", "every 10 seconds"),
+        ("30 0 3 * * * *", None),
+        ("0 3 * * *", "every day at 03:00"),
+        ("0 3,15 * * 1-5", "Monday to Friday at 03:00 and 15:00"),
+        ("15 4 * * sun", "Sunday at 04:15"),
+        ("*/15 * * * 7", "every 15 minutes, Sunday"),
+        ("0 6 1,15 * *", "every month on the 1st and 15th at 06:00"),
+        ("0 6 L * *", "every month on the last day at 06:00"),
+        ("0 0 1 1 *", "January on the 1st at 00:00"),
+        ("0 3 * jul *", "every day in July at 03:00"),
+        ("@daily", "every day at 00:00"),
+        ("@Weekly", "Sunday at 00:00"),
+        ("0 3 13 * 5", None),  # either or both: `day_match` decides
+        ("0 3 * * 5#2", None),
+        ("0 3 * * * 2027", None),
+        ("0 9-17 * * *", None),
+        ("1-59/7 * * * *", None),
+        ("", None),
+        ("a b c d e", None),
+    ],
+)
+def test_simple_schedules_have_words(tab: Page, schedule: str, words: str | None) -> None:
+    assert tab.evaluate(CALL, ["crontext", "inWords", schedule]) == words
