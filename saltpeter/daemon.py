@@ -24,6 +24,7 @@ from saltpeter.endpoints.control import ControlEndpoint
 from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.endpoints.metrics import Metrics
+from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.readiness import Check
 from saltpeter.endpoints.sockets import listen_tcp, listen_unix
 from saltpeter.engine.board import Board
@@ -136,11 +137,11 @@ class Daemon:
             _listening(settings) as listening,
             trio.open_nursery() as services,
         ):
-            text_logs, metrics = TextLogs(Path(settings.logdir)), Metrics(board, store.health)
+            text_logs, metrics, pulse = TextLogs(Path(settings.logdir)), Metrics(board, store.health), Pulse(now())
             await services.start(text_logs.run)
             launchers = await self._launchers(settings, services, metrics)
             means = Means(
-                record=Recorder(store, board, Copies((text_logs, metrics)), metrics.committed),
+                record=Recorder(store, board, Copies((text_logs, metrics, pulse)), metrics.committed),
                 executions=Executions(),
                 launchers=launchers,
                 now=now,
@@ -160,7 +161,9 @@ class Daemon:
                 machines = MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers).front()
                 checks = _checks(board, store.health, launchers, listening.addresses)
                 gate = await self._gate(board, Path(settings.statedir))
-                control = ControlEndpoint(board, store, runs, __version__, now, gate, checks, metrics.scrape).front()
+                control = ControlEndpoint(
+                    board, store, runs, __version__, now, gate, checks, metrics.scrape, pulse
+                ).front()
                 _observe(metrics, machines=machines, control=control)
                 await services.start(gate.watch)
                 await listening.serve(services, machines=machines, control=control)
@@ -171,7 +174,7 @@ class Daemon:
                 runs_nursery.start_soon(scheduler.serve, name="scheduler")
                 _tune_garbage_collection()
                 log.info("Ready: %s", listening.addresses, extra=fields("daemon.ready", version=__version__))
-                with watching(LagWatch(metrics.lagged)):
+                with watching(LagWatch(_both_told(metrics, pulse))):
                     yield listening.addresses
                 runs_nursery.cancel_scope.cancel()
             services.cancel_scope.cancel()
@@ -216,6 +219,16 @@ def _checks(
     if "salt" in launchers:
         checks["salt"] = readiness.of_launcher(launchers["salt"], "the Salt master")
     return checks
+
+
+def _both_told(metrics: Metrics, pulse: Pulse) -> Callable[[float], None]:
+    """Of how long the loop has kept everybody waiting."""
+
+    def lagged(seconds: float) -> None:
+        metrics.lagged(seconds)
+        pulse.lagged(seconds, now())
+
+    return lagged
 
 
 def _observe(metrics: Metrics, *, machines: Front, control: Front) -> None:

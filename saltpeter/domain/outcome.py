@@ -48,6 +48,11 @@ class Outcome:
         return self.end is End.EXITED and self.code == 0
 
     @property
+    def speaks_against_the_machine(self) -> bool:
+        """It went wrong there, and nobody had meant it to: no kill, no refusal, no maintenance."""
+        return not self.succeeded and self.end not in (End.KILLED, End.REFUSED, End.MAINTENANCE)
+
+    @property
     def by_machine(self) -> bool:
         """It is the wrapper's own word, to which nothing can come late."""
         return self.end in (End.EXITED, End.REFUSED) or self.receipt is not None

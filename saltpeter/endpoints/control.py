@@ -15,6 +15,7 @@ from saltpeter.endpoints.channel import UNWELCOME, Channel, Limits
 from saltpeter.endpoints.conversation import Client
 from saltpeter.endpoints.desk import Desk
 from saltpeter.endpoints.http import Front, Routes, Upgrade
+from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.queries import Past, Queries
 from saltpeter.endpoints.readiness import Check
 from saltpeter.endpoints.resources import Resources
@@ -47,11 +48,13 @@ class ControlEndpoint:
     _gate: Gate
     _checks: Mapping[str, Check] = attrs.field(factory=dict)
     _metrics: Callable[[], Awaitable[bytes]] = _no_metrics
+    _pulse: Pulse = attrs.field(factory=Pulse)
     _desk: Desk = attrs.field(init=False)
     _living: views.Running = attrs.field(factory=views.Running, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._desk = Desk(self._commands, Queries(self._board, self._past, self._now))
+        queries = Queries(self._board, self._past, self._now, self._checks, self._pulse)
+        self._desk = Desk(self._commands, queries)
 
     def front(self) -> Front:
         """A server for one or more listeners: TCP and the Unix socket may share it."""

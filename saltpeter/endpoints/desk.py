@@ -24,6 +24,11 @@ Question: TypeAlias = Union[
     verbs.GetAlike,
     verbs.GetOutput,
     verbs.GetTimeline,
+    verbs.GetActive,
+    verbs.GetBars,
+    verbs.GetMachines,
+    verbs.GetMachine,
+    verbs.Health,
     verbs.Next,
     verbs.Why,
     verbs.Stats,
@@ -93,6 +98,12 @@ class Desk:
                 return await self.queries.output(asked)
             case verbs.GetTimeline():
                 return await self.queries.timeline(asked)
+            case verbs.GetActive() | verbs.GetBars():
+                return await self.queries.overview(asked)
+            case verbs.GetMachines() | verbs.GetMachine():
+                return await self.queries.fleet(asked)
+            case verbs.Health():
+                return await self.queries.health()
             case verbs.Next():
                 return await self.queries.next(asked)
             case verbs.Why():

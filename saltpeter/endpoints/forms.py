@@ -17,6 +17,7 @@ MAX_NAMES = 1000  # in one request
 YEARS = range(1970, 9000)
 LONGEST_SHIFT = timedelta(days=36525)
 LONGEST_GRACE_S = 86400.0
+LONGEST_GRAIN_S = 366 * 86400.0
 
 RequestId: TypeAlias = Union[str, int]
 Schema: TypeAlias = Mapping[str, Any]
@@ -104,12 +105,6 @@ def _id(where: str, value: Any) -> RequestId:
     raise BadRequest("bad_value", f"{where} must be a string or a whole number")
 
 
-def _seconds(where: str, value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= LONGEST_GRACE_S:
-        raise BadRequest("bad_value", f"{where} must be a number of seconds from 0 to {LONGEST_GRACE_S:g}")
-    return float(value)
-
-
 def _signal(where: str, value: Any) -> str:
     """A signal's name without SIG."""
     name = _text(where, value).upper()
@@ -158,6 +153,17 @@ def whole(least: int, most: int) -> Kind:
     return Kind(read, {"type": "integer", "minimum": least, "maximum": most})
 
 
+def seconds(most: float) -> Kind:
+    """A number of seconds in [0, most]."""
+
+    def read(where: str, value: Any) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= most:
+            raise BadRequest("bad_value", f"{where} must be a number of seconds from 0 to {most:.0f}")
+        return float(value)
+
+    return Kind(read, {"type": "number", "minimum": 0, "maximum": most})
+
+
 TEXT = Kind(_text, {"type": "string", "minLength": 1})
 ANY_TEXT = Kind(_any_text, {"type": "string"})
 RUN = Kind(lambda where, value: _any_text(where, value) or None, {"type": "string"})  # "" is any run
@@ -165,7 +171,8 @@ NAMES = Kind(_names, {"anyOf": [TEXT.schema, {"type": "array", "items": TEXT.sch
 FLAG = Kind(_flag, {"type": "boolean"})
 ID = Kind(_id, {"type": ["string", "integer"]})
 COUNT = whole(0, 2**53 - 1)
-SECONDS = Kind(_seconds, {"type": "number", "minimum": 0, "maximum": LONGEST_GRACE_S})
+SECONDS = seconds(LONGEST_GRACE_S)
+GRAIN = seconds(LONGEST_GRAIN_S)
 SIGNAL = Kind(_signal, {"type": "string", "examples": ["TERM", "USR1"]})
 TIME = Kind(_moment, {"type": "string", "examples": ["2026-11-20T12:00:00+00:00", "now", "now-1h"]})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import codecs
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -15,8 +15,10 @@ import trio
 from saltpeter.domain.job import Job
 from saltpeter.domain.state import ExecutionId, RunState
 from saltpeter.domain.values import suggestion
-from saltpeter.endpoints import reasons, records, verbs, views
+from saltpeter.endpoints import overview, pulse, readiness, reasons, records, verbs, views
 from saltpeter.endpoints.forms import BadRequest, Moment
+from saltpeter.endpoints.pulse import Pulse
+from saltpeter.endpoints.readiness import Check
 from saltpeter.endpoints.records import Result
 from saltpeter.engine.board import Board
 from saltpeter.engine.storage import Alike, History, Piece, Tally
@@ -51,6 +53,8 @@ class Queries:
     board: Board
     past: Past
     now: Callable[[], datetime]
+    checks: Mapping[str, Check] = attrs.field(factory=dict)
+    pulse: Pulse = attrs.field(factory=Pulse)
 
     # --- runs -----------------------------------------------------------------------------------
 
@@ -108,6 +112,36 @@ class Queries:
             raise BadRequest("bad_time", "getTimeline: start_date must lie before end_date")
         content = records.timeline(await self.past.stretches(start, end, MOST_STRETCHES))
         return {"id": asked.id, "serial": self.board.state.serial, "content": content}
+
+    async def overview(self, asked: verbs.GetActive | verbs.GetBars) -> Result:
+        """What jobs have in a span of time."""
+        now = self.now()
+        start, end = asked.start.at(now), asked.end.at(now)
+        if start >= end:
+            raise BadRequest("bad_time", "start_date must lie before end_date")
+        if isinstance(asked, verbs.GetActive):
+            known = await self.past.active(start, end)
+            return overview.active(known, await overview.upcoming(self.board.state, start, end, now))
+        found = await self.past.bars(asked.jobs, start, end, timedelta(seconds=asked.grain_s))
+        jobs = [job for name in asked.jobs if (job := self.board.state.config.jobs.get(name)) and job.enabled]
+        grain = max(timedelta(seconds=asked.grain_s), (end - start) / overview.MARKS)
+        return overview.bars(found, await overview.coming(jobs, max(start, now), end, grain))
+
+    # --- machines and the daemon ----------------------------------------------------------------
+
+    async def fleet(self, asked: verbs.GetMachines | verbs.GetMachine) -> Result:
+        """Machines, or one of them, and what has ended there."""
+        if isinstance(asked, verbs.GetMachine):
+            done = await self.past.done_on(asked.machine)
+            return {"machine": asked.machine, "parts": [records.done(each) for each in done]}
+        found = await self.past.machines(self._at(asked.since))
+        return {"now": records.iso(self.now()), "machines": [records.machine(each) for each in found]}
+
+    async def health(self) -> Result:
+        """How the daemon fares: its checks, how late slots were of late, and what it keeps."""
+        found = await readiness.look(self.checks)
+        store = pulse.of_store(await self.past.health())
+        return {**readiness.as_result(found), **self.pulse.told(self.now()), "store": store}
 
     # --- output ---------------------------------------------------------------------------------
 

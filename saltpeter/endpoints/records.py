@@ -13,7 +13,7 @@ from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.schedule import Schedule
 from saltpeter.domain.state import ExecutionState, KillRequested, RunState
 from saltpeter.domain.verdict import Verdict
-from saltpeter.engine.storage import Alike, Matrix, Part, Passed, Stretch, Tally
+from saltpeter.engine.storage import Alike, Done, MachineRecord, Matrix, Part, Passed, Stretch, Tally
 
 Result: TypeAlias = dict[str, Any]
 
@@ -194,6 +194,31 @@ def timeline(stretches: Iterable[Stretch]) -> list[Result]:
             if at is not None:
                 moments.append((at, {**about, "timestamp": iso(at), "ret_code": code, "msg_type": kind}))
     return [moment for _, moment in sorted(moments, key=lambda each: each[0])]
+
+
+def done(known: Done) -> Result:
+    """An execution that has ended on a machine."""
+    return {
+        "job_instance": known.execution.run,
+        "cron": known.job,
+        "attempt": known.execution.attempt,
+        "started": iso(known.began_at),
+        "ended": iso(known.ended_at),
+        "outcome": known.end.value,
+        "retcode": known.code,
+    }
+
+
+def machine(known: MachineRecord) -> Result:
+    """How a machine fares; `failures` are those in a row."""
+    return {
+        "machine": known.machine,
+        "ended": iso(known.ended_at),
+        "last": done(known.last) if known.last else None,
+        "failures": known.failures,
+        "failed": done(known.failed) if known.failed else None,
+        "silent_since": iso(known.silent_since),
+    }
 
 
 def _duration_s(known: RunState) -> float | None:

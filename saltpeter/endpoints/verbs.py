@@ -11,6 +11,7 @@ from saltpeter.endpoints.forms import (
     ANY_TEXT,
     COUNT,
     FLAG,
+    GRAIN,
     ID,
     NAMES,
     RUN,
@@ -230,6 +231,43 @@ class Stats:
     job: JobName
 
 
+@attrs.frozen
+class GetActive:
+    """Which jobs have anything in [start, end): runs, slots that did not run, slots to come."""
+
+    start: Annotated[Moment, Given("start_date", TIME)]
+    end: Annotated[Moment, Given("end_date", TIME)]
+
+
+@attrs.frozen
+class GetBars:
+    """The runs and slots of `jobs` in [start, end). What lies in the same `grain_s` seconds is told as one."""
+
+    jobs: Annotated[tuple[str, ...], Given("crons", NAMES)]
+    start: Annotated[Moment, Given("start_date", TIME)]
+    end: Annotated[Moment, Given("end_date", TIME)]
+    grain_s: Annotated[float, Given("grain", GRAIN)] = 0.0
+
+
+@attrs.frozen
+class GetMachines:
+    """How the machines fare on which something has ended, since `since` or ever."""
+
+    since: Annotated[Moment | None, Given("since", TIME)] = None
+
+
+@attrs.frozen
+class GetMachine:
+    """What ended on one machine lately."""
+
+    machine: Machine
+
+
+@attrs.frozen
+class Health:
+    """How the daemon fares."""
+
+
 Verb: TypeAlias = Union[
     Run,
     Kill,
@@ -251,6 +289,11 @@ Verb: TypeAlias = Union[
     ShowMaintenance,
     Reload,
     GetTimeline,
+    GetActive,
+    GetBars,
+    GetMachines,
+    GetMachine,
+    Health,
     Stats,
 ]
 
@@ -284,6 +327,11 @@ VERBS: Mapping[str, Kind] = {
     "getAlike": record(GetAlike, short="job_instance"),
     "getOutput": record(GetOutput),
     "getTimeline": record(GetTimeline),
+    "getActive": record(GetActive),
+    "getBars": record(GetBars),
+    "getMachines": record(GetMachines),
+    "getMachine": record(GetMachine, short="machine"),
+    "health": just_true(Health),
     "next": record(Next, short="cron"),
     "why": record(Why, short="cron"),
     "stats": record(Stats, short="cron"),

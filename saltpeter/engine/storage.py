@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import attrs
@@ -18,6 +18,7 @@ from saltpeter.domain.state import (
     Reason,
     RunState,
 )
+from saltpeter.domain.verdict import Verdict
 
 
 @attrs.frozen
@@ -155,6 +156,64 @@ class Alike:
     text: str
 
 
+@attrs.frozen
+class Bar:
+    """Runs of a job that began close to each other: from when to when, how many, and how many of them went wrong.
+
+    `run` is the newest that went wrong, or else the newest. `ended_at` is None while any of them lives.
+    """
+
+    job: str
+    began_at: datetime
+    ended_at: datetime | None
+    runs: int
+    failed: int
+    run: str
+    verdict: Verdict | None  # of `run`
+
+
+@attrs.frozen
+class Active:
+    """What a job has in a span of time; `began_at` is the first start of a run that it holds, if any."""
+
+    began_at: datetime | None = None
+    failed: bool = False
+    passed: bool = False
+
+
+@attrs.frozen
+class Bars:
+    """`complete` is False where there was more than may be told at once."""
+
+    bars: Sequence[Bar]
+    passed: Sequence[Passed]
+    complete: bool
+
+
+@attrs.frozen
+class Done:
+    """An execution that has ended."""
+
+    job: str
+    execution: ExecutionId
+    began_at: datetime | None
+    ended_at: datetime
+    end: End
+    code: int
+
+
+@attrs.frozen
+class MachineRecord:
+    """How a machine fares. `failures` counts those in a row; `silent_since` is None while it answers."""
+
+    machine: str
+    ended_at: datetime
+    last: Done | None
+    failures: int
+    failed: Done | None  # the latest that failed, if it is remembered
+    silent_since: datetime | None
+
+
 class Store(Protocol):
     """Every method that writes returns when its fact would survive the daemon's death."""
 
@@ -235,6 +294,21 @@ class History(Protocol):
 
     async def alike(self, executions: Collection[ExecutionId]) -> Sequence[Alike]:
         """Those of `executions`, all of one run, that wrote anything, by what they wrote; the largest group first."""
+
+    async def active(self, since: datetime, until: datetime) -> Mapping[str, Active]:
+        """The jobs that have anything in [since, until)."""
+
+    async def bars(self, jobs: Sequence[str], since: datetime, until: datetime, grain: timedelta) -> Bars:
+        """The runs of `jobs` that fall into [since, until), and the slots that did not run; oldest first, job by job.
+
+        Runs of a job that began in the same `grain` are one bar.
+        """
+
+    async def machines(self, since: datetime | None = None) -> Sequence[MachineRecord]:
+        """The machines on which an execution has ended, since `since` or ever, by name."""
+
+    async def done_on(self, machine: str) -> Sequence[Done]:
+        """The latest executions that ended on the machine, newest first."""
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         """Every attempt on every machine of the run, earliest first."""

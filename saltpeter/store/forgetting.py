@@ -129,6 +129,11 @@ def forget_lives(connection: sqlite3.Connection, before: datetime) -> None:
     )
 
 
+def forget_machines(connection: sqlite3.Connection, before: datetime) -> None:
+    """Forget the machines on which nothing has ended since `before`."""
+    connection.execute("DELETE FROM machines WHERE ended_us < ?", [to_us(before)])
+
+
 # The names of tables and columns, and the conditions, are texts of this module.
 
 

@@ -14,6 +14,10 @@ from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Passed
 from saltpeter.store.codec import from_us, load_outcome, to_us
 
+# As texts, not values: else SQLite could not see that the index of what failed has them all.
+SUCCEEDED = f"verdict = '{Verdict.SUCCEEDED.value}'"
+FAILED = f"verdict <> '{Verdict.SUCCEEDED.value}'"
+
 _RUNS = """
     SELECT runs.run, jobs.name, slot_us, started_by, token, started_us, ended_us, verdict, text
     FROM runs JOIN jobs ON jobs.key = runs.job
@@ -84,9 +88,7 @@ def runs(
     asked: dict[str, object] = {text: to_us(bound) for text, bound in bounds.items() if bound is not None}
     if job is not None:
         asked["jobs.name = ?"] = job
-    if failed is not None:
-        asked["verdict != ?" if failed else "verdict = ?"] = Verdict.SUCCEEDED.value
-    condition = " AND ".join(["TRUE", *asked])
+    condition = " AND ".join(["TRUE", *asked, *([] if failed is None else [FAILED if failed else SUCCEEDED])])
     return _runs(connection, condition, "started_us DESC, runs.key DESC", asked.values(), limit)
 
 

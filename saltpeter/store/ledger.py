@@ -30,6 +30,7 @@ from saltpeter.domain.state import (
     Targeted,
 )
 from saltpeter.errors import RunTaken, SlotTaken
+from saltpeter.store import fleet
 from saltpeter.store.codec import clean, dump_outcome, to_us
 
 _AboutRun: TypeAlias = Union[Targeted, Launched, KillRequested, RunEnded]
@@ -186,8 +187,10 @@ def _record_about_execution(connection: sqlite3.Connection, event: _AboutExecuti
             _set(connection, event.execution, "bound = ?", event.digest)
         case Ended():
             _set(connection, event.execution, "ended_us = ?, outcome = ?", at_us, dump_outcome(event.outcome))
+            fleet.ended(connection, event.execution, event.outcome, at_us)
         case CameLate():
             _set(connection, event.execution, "late_us = ?, late = ?", at_us, dump_outcome(event.outcome))
+            fleet.answered(connection, event.execution.machine)
         case _:
             assert_never(event)
 

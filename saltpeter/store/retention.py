@@ -183,6 +183,7 @@ class Retention:
                 await trio.sleep(PAUSE_S)
         if oldest is not None:
             await writer.submit(path, partial(forgetting.forget_lives, before=oldest))
+            await writer.submit(path, partial(forgetting.forget_machines, before=oldest))
         await self._shrink(writer, path)
         return forgotten
 

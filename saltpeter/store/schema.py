@@ -10,10 +10,12 @@ from urllib.parse import quote
 from saltpeter.errors import StoreError
 from saltpeter.store.places import sync
 
+RING = 20  # executions that are remembered of each machine
 BUSY_S = 5.0  # how long a locked database is waited for; only another program can lock it for so long
 
 # Older SQLite (3.34 in RHEL 9) has no strict tables; all else works there too.
 _STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+_AND = "," if _STRICT else ""
 
 # Names that come from elsewhere (jobs, machines) are values; the keys between the tables are numbers.
 # Instants are whole microseconds since 1970, UTC.
@@ -115,6 +117,36 @@ LEDGER: Sequence[str] = (
     """
     ALTER TABLE executions ADD COLUMN bound TEXT NOT NULL DEFAULT '';  -- the digest of its wrapper's secret
     """,
+    f"""
+    CREATE INDEX runs_that_failed ON runs (started_us, job) WHERE verdict <> 'success';
+
+    CREATE TABLE machines (  -- every machine that an execution has ended on, and how it fares
+        key INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        parts INTEGER NOT NULL DEFAULT 0,  -- executions that have ended there
+        ended_us INTEGER NOT NULL,  -- the latest of these ends
+        failures INTEGER NOT NULL DEFAULT 0,  -- how often it has failed in a row
+        failed INTEGER,  -- the latest execution that did
+        silent_us INTEGER  -- since when it does not answer; NULL: it does
+    ) {_STRICT};
+
+    CREATE TABLE parts (  -- of each machine the latest executions that ended there: a ring
+        machine INTEGER NOT NULL REFERENCES machines ON DELETE CASCADE,
+        place INTEGER NOT NULL,
+        execution INTEGER NOT NULL,
+        PRIMARY KEY (machine, place)
+    ) {_STRICT}{_AND} WITHOUT ROWID;
+
+    INSERT INTO machines (name, parts, ended_us)
+        SELECT machine, count(*), max(ended_us) FROM executions WHERE ended_us IS NOT NULL GROUP BY machine;
+    INSERT INTO parts
+        SELECT machine, (total - newer - 1) % {RING}, execution FROM (
+            SELECT machines.key AS machine, executions.key AS execution, count(*) OVER every AS total,
+                row_number() OVER (every ORDER BY executions.ended_us DESC, executions.key DESC) - 1 AS newer
+            FROM executions JOIN machines ON machines.name = executions.machine
+            WHERE executions.ended_us IS NOT NULL WINDOW every AS (PARTITION BY machines.key)
+        ) WHERE newer < {RING};
+    """,  # noqa: S608  # a number of ours
 )
 
 # What has been made of a file, and by which saltpeter.

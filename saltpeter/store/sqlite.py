@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +23,23 @@ from saltpeter.domain.state import (
     RunState,
 )
 from saltpeter.engine.clock import now
-from saltpeter.engine.storage import Alike, Answer, LogLine, Matrix, Passed, Piece, StoreHealth, Stretch, Tally
+from saltpeter.engine.storage import (
+    Active,
+    Alike,
+    Answer,
+    Bars,
+    Done,
+    LogLine,
+    MachineRecord,
+    Matrix,
+    Passed,
+    Piece,
+    StoreHealth,
+    Stretch,
+    Tally,
+)
 from saltpeter.errors import StoreError
-from saltpeter.store import alike, forgetting, glances, history, ledger, lives, output, summaries, why
+from saltpeter.store import alike, bars, fleet, forgetting, glances, history, ledger, lives, output, summaries, why
 from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
 from saltpeter.store.places import Places, size_of
@@ -196,6 +210,18 @@ class SqliteStore:
     async def alike(self, executions: Collection[ExecutionId]) -> Sequence[Alike]:
         anyone = next(iter(executions), ExecutionId("", ""))
         return await self._read_output(anyone, lambda connection: alike.alike(connection, executions), [])
+
+    async def active(self, since: datetime, until: datetime) -> Mapping[str, Active]:
+        return await self._read_ledger(lambda connection: bars.active(connection, since, until))
+
+    async def bars(self, jobs: Sequence[str], since: datetime, until: datetime, grain: timedelta) -> Bars:
+        return await self._read_ledger(lambda connection: bars.bars(connection, jobs, since, until, grain))
+
+    async def machines(self, since: datetime | None = None) -> Sequence[MachineRecord]:
+        return await self._read_ledger(lambda connection: fleet.machines(connection, since))
+
+    async def done_on(self, machine: str) -> Sequence[Done]:
+        return await self._read_ledger(lambda connection: fleet.done_on(connection, machine))
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         found = await self._read_ledger(lambda connection: history.attempts(connection, run))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 import attrs
@@ -34,7 +34,22 @@ from saltpeter.endpoints.records import tally
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import HandedOver
 from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
-from saltpeter.engine.storage import Alike, Answer, LogLine, Matrix, Passed, Piece, StoreHealth, Stretch, Tally, Writing
+from saltpeter.engine.storage import (
+    Active,
+    Alike,
+    Answer,
+    Bars,
+    Done,
+    LogLine,
+    MachineRecord,
+    Matrix,
+    Passed,
+    Piece,
+    StoreHealth,
+    Stretch,
+    Tally,
+    Writing,
+)
 from saltpeter.errors import CommandRefused, StoreError
 from sp_wrapper import wire
 from tests.endpoints.rig import now
@@ -108,6 +123,18 @@ class Shelf:
         return Matrix({}, 0)
 
     async def alike(self, executions: Collection[ExecutionId]) -> Sequence[Alike]:
+        return []
+
+    async def active(self, since: datetime, until: datetime) -> Mapping[str, Active]:
+        return {}
+
+    async def bars(self, jobs: Sequence[str], since: datetime, until: datetime, grain: timedelta) -> Bars:
+        return Bars([], [], complete=True)
+
+    async def machines(self, since: datetime | None = None) -> Sequence[MachineRecord]:
+        return []
+
+    async def done_on(self, machine: str) -> Sequence[Done]:
         return []
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:

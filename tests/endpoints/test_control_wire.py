@@ -98,7 +98,7 @@ def test_requests_mean_what_clients_have_always_meant(said: dict[str, Any], mean
         ("[]", "bad_json", "not a JSON object"),
         ("{}", "bad_request", "exactly one verb"),
         ('{"run": "a", "reload": true}', "bad_request", "exactly one verb"),
-        ('{"destroy": 1}', "unknown_verb", "'destroy'; known are ack, getAlike"),
+        ('{"destroy": 1}', "unknown_verb", "'destroy'; known are ack, getActive"),
         ('{"run": 7}', "bad_value", "run must be an object"),
         ('{"run": ""}', "bad_value", "run.cron must be a string"),
         ('{"run": "\\ud800"}', "bad_value", "half a surrogate pair"),

@@ -1,0 +1,114 @@
+"""How each machine fares, kept as its executions end, so that asking costs what there are of machines and not of runs.
+Plain functions of a connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from saltpeter.domain.outcome import End, Outcome
+from saltpeter.domain.state import ExecutionId
+from saltpeter.engine.storage import Done, MachineRecord
+from saltpeter.store.codec import from_us, load_outcome, to_us
+from saltpeter.store.schema import RING
+
+_SILENT = (End.NO_RESPONSE, End.LOST)
+_DONE = """
+    SELECT jobs.name, runs.run, executions.machine, attempt,
+        coalesce(executions.started_us, confirmed_us, launched_us), executions.ended_us, outcome
+    FROM executions JOIN runs ON runs.key = executions.run JOIN jobs ON jobs.key = runs.job
+"""
+# A key may have gone to another execution since, when the newest run of all was forgotten: hence the name.
+_OF_MACHINE = f"{_DONE} WHERE executions.key = ? AND executions.machine = ? AND executions.ended_us IS NOT NULL"
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def ended(connection: sqlite3.Connection, execution: ExecutionId, outcome: Outcome, at_us: int) -> None:
+    """Remember how an execution that is in the ledger ended; one that was left out says nothing of its machine."""
+    row = connection.execute(
+        "SELECT executions.key FROM executions JOIN runs ON runs.key = executions.run"
+        " WHERE runs.run = ? AND machine = ? AND attempt = ?",
+        [execution.run, execution.machine, execution.attempt],
+    ).fetchone()
+    if row is None or outcome.end is End.MAINTENANCE:
+        return
+    connection.execute(
+        "INSERT INTO machines (name, parts, ended_us) VALUES (?1, 1, ?2)"
+        " ON CONFLICT (name) DO UPDATE SET parts = parts + 1, ended_us = ?2",
+        [execution.machine, at_us],
+    )
+    [machine, parts] = connection.execute(
+        "SELECT key, parts FROM machines WHERE name = ?", [execution.machine]
+    ).fetchone()
+    connection.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", [machine, (parts - 1) % RING, row[0]])
+    _judge(connection, machine, row[0], outcome, at_us)
+
+
+def _judge(connection: sqlite3.Connection, machine: int, execution: int, outcome: Outcome, at_us: int) -> None:
+    if outcome.succeeded:
+        connection.execute("UPDATE machines SET failures = 0, silent_us = NULL WHERE key = ?", [machine])
+        return
+    if outcome.speaks_against_the_machine:
+        connection.execute(
+            "UPDATE machines SET failures = failures + 1, failed = ? WHERE key = ?", [execution, machine]
+        )
+    if outcome.end in _SILENT:
+        connection.execute("UPDATE machines SET silent_us = coalesce(silent_us, ?) WHERE key = ?", [at_us, machine])
+    elif outcome.by_machine or outcome.end is End.FAILED:
+        connection.execute("UPDATE machines SET silent_us = NULL WHERE key = ?", [machine])
+
+
+def answered(connection: sqlite3.Connection, machine: str) -> None:
+    """The machine has been heard of."""
+    connection.execute("UPDATE machines SET silent_us = NULL WHERE name = ? AND silent_us IS NOT NULL", [machine])
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def machines(connection: sqlite3.Connection, since: datetime | None) -> list[MachineRecord]:
+    """The machines on which an execution has ended since `since`, or ever, by name."""
+    rows = connection.execute(
+        "SELECT name, machines.ended_us, failures, failed, silent_us, parts.execution FROM machines"
+        " LEFT JOIN parts ON parts.machine = machines.key AND place = (parts - 1) % ?"
+        " WHERE machines.ended_us >= ? ORDER BY name",
+        [RING, 0 if since is None else to_us(since)],
+    ).fetchall()
+    return [
+        MachineRecord(
+            machine=name,
+            ended_at=from_us(ended_us),
+            last=_find(connection, name, last),
+            failures=failures,
+            failed=_find(connection, name, failed),
+            silent_since=from_us(silent_us),
+        )
+        for name, ended_us, failures, failed, silent_us, last in rows
+    ]
+
+
+def done_on(connection: sqlite3.Connection, machine: str) -> Sequence[Done]:
+    """The latest executions that ended on the machine, newest first."""
+    rows = connection.execute(
+        "SELECT execution FROM parts WHERE machine = (SELECT key FROM machines WHERE name = ?)", [machine]
+    ).fetchall()
+    found = [done for (key,) in rows if (done := _find(connection, machine, key)) is not None]
+    return sorted(found, key=lambda done: done.ended_at, reverse=True)
+
+
+def _find(connection: sqlite3.Connection, machine: str, execution: int | None) -> Done | None:
+    if execution is None:
+        return None
+    row = connection.execute(_OF_MACHINE, [execution, machine]).fetchone()
+    return None if row is None else _done(row)
+
+
+def _done(row: tuple[Any, ...]) -> Done:
+    job, run, machine, attempt, began_us, ended_us, text = row
+    outcome = load_outcome(text) or Outcome(end=End.FAILED, code=-1)
+    execution = ExecutionId(run, machine, attempt)
+    return Done(job, execution, from_us(began_us), from_us(ended_us), outcome.end, outcome.code)
