@@ -53,6 +53,11 @@ class Outcome:
         return not self.succeeded and self.end not in (End.KILLED, End.REFUSED, End.MAINTENANCE)
 
     @property
+    def is_failure(self) -> bool:
+        """It went wrong; a machine that was left out on purpose has not."""
+        return not self.succeeded and self.end is not End.MAINTENANCE
+
+    @property
     def by_machine(self) -> bool:
         """It is the wrapper's own word, to which nothing can come late."""
         return self.end in (End.EXITED, End.REFUSED) or self.receipt is not None

@@ -6,6 +6,7 @@ The same events go to the ledger (durable) and to the board (what people see now
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import takewhile
 from typing import TypeAlias, Union
@@ -13,6 +14,7 @@ from typing import TypeAlias, Union
 import attrs
 from typing_extensions import assert_never
 
+from saltpeter.domain.changes import Change, Changes, Kind
 from saltpeter.domain.job import Config, Hold, Maintenance
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.verdict import Verdict
@@ -268,6 +270,7 @@ class RunState:
     verdict: Verdict | None = None
     text: str = ""  # why it ended so, where no execution tells it
     open: int = 0  # executions that have not ended
+    failed: int = 0  # executions whose latest attempt has failed
 
 
 @attrs.define
@@ -275,7 +278,8 @@ class State:
     """Everything that is shown now.
 
     `runs` holds the living runs; `last` the newest ended run of each job. `touched` names each job with the
-    serial of its latest change, the most recent last, so that "what changed since" costs what changed.
+    serial of its latest change, the most recent last, so that "what changed since" costs what changed; `changes`
+    says the same of each thing that may change.
     """
 
     config: Config
@@ -287,6 +291,7 @@ class State:
     holds_serial: int = 0  # the serial of the latest change of `holds`
     next_slots: dict[str, datetime | None] = attrs.field(factory=dict)
     touched: dict[str, int] = attrs.field(factory=dict)
+    changes: Changes = attrs.field(factory=Changes)
 
     def touched_since(self, serial: int) -> list[str]:
         """The jobs that changed after `serial`, the most recent first."""
@@ -321,6 +326,7 @@ def apply(state: State, event: Event) -> None:
         case Retrying() | Confirmed() | Started() | Bound() | OutputGrew() | Paused() | Ended() | CameLate():
             if (run := state.run(event.execution.run)) is not None:
                 _apply_to_execution(run, event)
+                _note_execution(state, event)
                 _touch(state, run.job)
         case Configured() | HoldSet() | HoldEnded():
             _apply_to_settings(state, event)
@@ -333,6 +339,9 @@ def apply(state: State, event: Event) -> None:
 def _apply_to_settings(state: State, event: Configured | HoldSet | HoldEnded) -> None:
     match event:
         case Configured():
+            for job in _redefined(state.config, event.config):
+                _note(state, Kind.DEFINITION, job)
+                _note(state, Kind.JOB, job)
             state.config, state.config_serial = event.config, state.serial
         case HoldSet():
             state.holds[event.hold.machine], state.holds_serial = event.hold, state.serial
@@ -341,6 +350,15 @@ def _apply_to_settings(state: State, event: Configured | HoldSet | HoldEnded) ->
             state.holds_serial = state.serial
         case _:
             assert_never(event)
+
+
+def _redefined(before: Config, after: Config) -> list[str]:
+    """The jobs that are new, other than they were, or gone."""
+    return [
+        job
+        for job in before.jobs.keys() | after.jobs.keys()
+        if (old := before.jobs.get(job)) is not (new := after.jobs.get(job)) and old != new
+    ]
 
 
 def _apply_to_job(state: State, event: SlotPassed | RunStarted | Awaited | NextSlot | Recalled) -> str:
@@ -352,17 +370,32 @@ def _apply_to_job(state: State, event: SlotPassed | RunStarted | Awaited | NextS
             state.runs[event.run] = RunState(
                 id=event.run, job=event.job, slot=event.slot, by=event.by, token=event.token, started_at=event.at
             )
+            _note(state, Kind.RUN, event.run)
+            _note(state, Kind.JOB, event.job)
             return event.job
         case NextSlot():
             state.next_slots[event.job] = event.slot
+            _note(state, Kind.JOB, event.job)
             return event.job
         case Recalled(run=run) if run.ended_at is None:
             state.runs[run.id] = run
+            _note(state, Kind.RUN, run.id)
+            _note_machines(state, run.id, run.executions)
         case Recalled(run=run):
             state.last[run.job] = run
         case _:
             assert_never(event)
+    _note(state, Kind.JOB, event.run.job)
     return event.run.job
+
+
+def _note(state: State, kind: Kind, name: str, machine: str = "") -> None:
+    state.changes.note(Change(kind, name, machine), state.serial)
+
+
+def _note_machines(state: State, run: str, machines: Iterable[str]) -> None:
+    for machine in machines:
+        _note(state, Kind.MACHINE, run, machine)
 
 
 def _touch(state: State, job: str) -> None:
@@ -375,23 +408,38 @@ def _apply_to_run(state: State, run: RunState, event: Targeted | Launched | Kill
         case Targeted():
             for machine in event.machines:
                 _begin(run, ExecutionId(run.id, machine), event.at)
+            _note_machines(state, run.id, event.machines)
         case Launched():
             for machine in event.machines:
                 execution = run.executions[machine]
                 execution.launched_at, execution.ticket = event.at, event.ticket
+            return _note_machines(state, run.id, event.machines)
         case RunEnded():
             run.ended_at, run.verdict, run.text = event.at, event.verdict, event.text
             del state.runs[run.id]
             state.last[run.job] = run
+            _note(state, Kind.JOB, run.job)
         case KillRequested():
             run.kills += (event,)
         case _:
             assert_never(event)
+    _note(state, Kind.RUN, run.id)
 
 
 def _begin(run: RunState, execution: ExecutionId, at: datetime) -> None:
+    before = run.executions.get(execution.machine)
+    run.failed -= before is not None and before.outcome is not None and before.outcome.is_failure
     run.executions[execution.machine] = ExecutionState(execution, at)
     run.open += 1
+
+
+def _note_execution(
+    state: State, event: Retrying | Confirmed | Started | Bound | OutputGrew | Paused | Ended | CameLate
+) -> None:
+    execution = event.execution
+    _note(state, Kind.OUTPUT if isinstance(event, OutputGrew) else Kind.MACHINE, execution.run, execution.machine)
+    if isinstance(event, (Retrying, Ended)):  # they change how many are open, and how many have failed
+        _note(state, Kind.RUN, execution.run)
 
 
 def _apply_to_execution(
@@ -415,6 +463,7 @@ def _apply_to_execution(
             execution.paused = event.paused
         case Ended():
             run.open -= execution.ended_at is None
+            run.failed += event.outcome.is_failure - (execution.outcome is not None and execution.outcome.is_failure)
             execution.ended_at, execution.outcome = event.at, event.outcome
         case CameLate():
             execution.late = event.outcome

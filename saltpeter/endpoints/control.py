@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import attrs
 import trio
 
-from saltpeter.endpoints import page, views
+from saltpeter.endpoints import page, verbs, views
 from saltpeter.endpoints.auth import Gate
 from saltpeter.endpoints.channel import UNWELCOME, Channel, Limits
 from saltpeter.endpoints.conversation import Client
+from saltpeter.endpoints.deltas import Because, Deltas, Texts
 from saltpeter.endpoints.desk import Desk
 from saltpeter.endpoints.http import Front, Routes, Upgrade
 from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.queries import Past, Queries
 from saltpeter.endpoints.readiness import Check
+from saltpeter.endpoints.records import Result
 from saltpeter.endpoints.resources import Resources
 from saltpeter.endpoints.viewer import Viewer
 from saltpeter.engine.board import Board
@@ -51,6 +54,8 @@ class ControlEndpoint:
     _pulse: Pulse = attrs.field(factory=Pulse)
     _desk: Desk = attrs.field(init=False)
     _living: views.Running = attrs.field(factory=views.Running, init=False)
+    _texts: Texts = attrs.field(factory=Texts, init=False)
+    _life: str = attrs.field(factory=lambda: secrets.token_hex(8), init=False)  # whose serials they are
 
     def __attrs_post_init__(self) -> None:
         queries = Queries(self._board, self._past, self._now, self._checks, self._pulse)
@@ -69,10 +74,25 @@ class ControlEndpoint:
         log.info("Client %s connected", channel.peer, extra=fields("client.connected", peer=channel.peer))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_shut_out, channel)
-            await Client(channel, self._board, self._desk, Viewer(self._sp_version, self._living)).run()
+            await Client(channel, self._board, self._desk, self._first_viewer(), self._greet).run()
             nursery.cancel_scope.cancel()
         log.info("Client %s has left", channel.peer, extra=fields("client.left", peer=channel.peer))
 
     async def _end_when_shut_out(self, channel: Channel) -> None:
         await self._gate.until_shut(channel.person)
         await channel.aclose(UNWELCOME, "log in again")
+
+    def _first_viewer(self) -> Viewer:
+        return Viewer(self._sp_version, self._living)
+
+    def _greet(self, hello: verbs.Hello) -> tuple[Viewer | Deltas, Result]:
+        """The view of a client that says hello, and what it is answered."""
+        if hello.protocol == 1:
+            return self._first_viewer(), {"protocol": 1, "sp_version": self._sp_version}
+        known = hello.serial if hello.life == self._life else None
+        resumed = known is not None and self._board.state.changes.since(known) is not None
+        because: Because = "new" if hello.serial is None else "too_old" if hello.life == self._life else "restarted"
+        serial = known if resumed else None if hello.listen else self._board.state.serial
+        told = {"protocol": 2, "life": self._life, "serial": self._board.state.serial, "resumed": resumed}
+        viewer = Deltas(self._sp_version, self._life, self._texts, serial, because, hello.listen)
+        return viewer, {**told, "sp_version": self._sp_version}

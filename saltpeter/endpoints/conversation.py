@@ -7,8 +7,8 @@ out from the newest state when there is room for it, so a slow client gets newer
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, Union
 
 import attrs
 import trio
@@ -16,6 +16,7 @@ import trio
 from saltpeter.endpoints import control_wire as wire
 from saltpeter.endpoints import permissions, verbs, views
 from saltpeter.endpoints.channel import Channel
+from saltpeter.endpoints.deltas import Deltas
 from saltpeter.endpoints.desk import Desk, handed_over
 from saltpeter.endpoints.forms import BadRequest, RequestId
 from saltpeter.endpoints.records import Result
@@ -26,8 +27,11 @@ from saltpeter.engine.commands import HandedOver
 from saltpeter.errors import CommandRefused, SaltpeterError
 
 MERGE_S = 0.1  # changes this close together are told at once
+HELLO_S = 0.1  # a client that speaks protocol 2 says so by then, or is told something of protocol 1 in vain
 MAX_WAITING = 64  # kills of one client whose end is waited for
 MAX_SUBSCRIBED = 10_000
+
+Greet: TypeAlias = Callable[[verbs.Hello], tuple[Union[Viewer, Deltas], Result]]
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +43,11 @@ class Client:
     _channel: Channel
     _board: Board
     _desk: Desk
-    _viewer: Viewer
+    _viewer: Viewer | Deltas
+    _greet: Greet
     _tails: Tails = attrs.field(factory=Tails, init=False)
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _spoken: trio.Event = attrs.field(factory=trio.Event, init=False)  # the client has asked for something
 
     async def run(self) -> None:
         """Serve until the client goes."""
@@ -69,10 +75,12 @@ class Client:
             self._poke()
 
     async def _push(self) -> None:
+        with trio.move_on_after(HELLO_S):
+            await self._spoken.wait()
         while True:
             wake = self._wake  # before looking, so that nothing falls between looking and waiting
             for message in self._viewer.due(self._board.state, trio.current_time(), self._desk.queries.now()):
-                await self._send(message)
+                await self._channel.send(message)
             if await self._push_output():
                 continue
             with trio.move_on_at(self._viewer.wake_at):
@@ -116,10 +124,14 @@ class Client:
         else:
             if id is not None:
                 await self._channel.send(wire.reply(id, result))
+        finally:
+            self._spoken.set()
 
-    async def _do(self, request: wire.Request, kills: trio.Nursery) -> Result:
+    async def _do(self, request: wire.Request, kills: trio.Nursery) -> Result:  # noqa: PLR0911  one for each request
         permissions.require(self._channel.person, request.verb)
         match request.verb:
+            case verbs.Hello() as hello:
+                return self._turn_to(hello)
             case verbs.Kill() as kill:
                 return await self._kill(kill, request.id, kills)
             case verbs.Subscribe(subscriptions):
@@ -134,6 +146,14 @@ class Client:
                 return timeline
             case asked:
                 return await self._desk.answer(asked, self._channel.person)
+
+    def _turn_to(self, hello: verbs.Hello) -> Result:
+        """From now on speak the protocol that the client wants; what it knows already is not told again."""
+        if self._viewer.subscribed:
+            raise CommandRefused("bad_request", "hello comes before anything is subscribed to")
+        self._viewer, told = self._greet(hello)
+        self._poke()
+        return told
 
     async def _kill(self, kill: verbs.Kill, id: RequestId | None, kills: trio.Nursery) -> Result:
         if len(kills.child_tasks) >= MAX_WAITING:

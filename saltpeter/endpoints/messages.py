@@ -14,6 +14,7 @@ EndWord: TypeAlias = Literal[
     "", "exited", "timeout", "killed", "refused", "lost", "no_response", "error", "maintenance"
 ]
 VerdictWord: TypeAlias = Literal["", "success", "failed", "killed", "no_targets"]
+Stage: TypeAlias = Literal["waiting", "launched", "running", "paused", "ended"]
 Code: TypeAlias = Union[int, Literal[""]]  # "" until it has ended
 
 
@@ -210,4 +211,128 @@ class Error(TypedDict):
     message: str
 
 
-Message: TypeAlias = Union[Config, Status, Details, OutputChunk, Timeline, KillReceipt, Reply, Error]
+# --- protocol 2 -----------------------------------------------------------------------------------
+
+
+class LivingRun(TypedDict):
+    """A run that has not ended: `open` of its `targets` machines have not, `failed` of them have failed.
+
+    `machines` are all, or those of which something has changed.
+    """
+
+    cron: str
+    slot: Union[str, None]
+    by: str
+    started: str
+    targets: int
+    open: int
+    failed: int
+    machines: dict[str, Stage]
+
+
+class Snapshot(TypedDict):
+    """Everything, up to `serial` of the daemon's life `life`."""
+
+    type: Literal["snapshot"]
+    protocol: Literal[2]
+    life: str
+    serial: int
+    because: Literal["new", "restarted", "too_old"]
+    sp_version: str
+    crons: dict[str, dict[str, Any]]
+    jobs: dict[str, LastState]
+    runs: dict[str, LivingRun]
+    maintenance: Maintenance
+    saltpeter_config: dict[str, Any]
+    problems: list[Problem]
+
+
+class Changes(TypedDict):
+    """What has changed since the snapshot or changes before, up to `serial`. null: it is there no longer."""
+
+    type: Literal["changes"]
+    serial: int
+    crons: NotRequired[dict[str, Union[dict[str, Any], None]]]
+    jobs: NotRequired[dict[str, LastState]]
+    runs: NotRequired[dict[str, Union[LivingRun, None]]]
+    maintenance: NotRequired[Maintenance]
+    saltpeter_config: NotRequired[dict[str, Any]]
+    problems: NotRequired[list[Problem]]
+
+
+class RunKill(TypedDict):
+    """`machines` is empty when the whole run was meant."""
+
+    machines: list[str]
+    by: str
+    at: str
+
+
+class RunFacts(TypedDict):
+    """A run apart from its machines; `duration` in seconds."""
+
+    job_instance: str
+    cron: str
+    slot: Union[str, None]
+    by: str
+    started: str
+    ended: Union[str, None]
+    verdict: Union[VerdictWord, None]
+    text: str
+    machines: int
+    failed: int
+    duration: Union[float, None]
+    kills: list[RunKill]
+
+
+class Report(TypedDict):
+    """How a machine's part ended."""
+
+    retcode: int
+    outcome: EndWord
+    text: str
+    receipt: Union[Receipt, None]
+    usage: Union[dict[str, Any], None]
+
+
+class MachinePart(TypedDict):
+    """One machine's part of a run, all that is known of it."""
+
+    attempt: int
+    state: Stage
+    targeted: str
+    launched: Union[str, None]
+    confirmed: Union[str, None]
+    started: Union[str, None]
+    ended: Union[str, None]
+    retcode: Union[int, None]
+    outcome: Union[EndWord, None]
+    text: str
+    late: Union[Report, None]
+    pid: Union[int, None]
+    wrapper_version: str
+    output_length: int
+    receipt: Union[Receipt, None]
+    usage: Union[dict[str, Any], None]
+    last_heartbeat: Union[str, None]
+
+
+class RunTold(TypedDict):
+    """Of a subscribed job's run: `whole` at first, then its `results` that have changed.
+
+    `lengths` are the bytes of output of the machines that have written more, and then nothing else is there.
+    """
+
+    type: Literal["run"]
+    cron: str
+    job_instance: str
+    serial: int
+    whole: bool
+    run: NotRequired[RunFacts]
+    results: NotRequired[dict[str, MachinePart]]
+    lengths: NotRequired[dict[str, int]]
+
+
+Message: TypeAlias = Union[
+    Config, Status, Details, OutputChunk, Timeline, KillReceipt, Reply, Error, Snapshot, Changes, RunTold
+]

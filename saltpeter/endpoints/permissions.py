@@ -13,6 +13,7 @@ from saltpeter.endpoints import verbs
 from saltpeter.errors import CommandRefused
 
 OF_REQUESTS: Mapping[type[Any], Role] = {
+    verbs.Hello: Role.VIEWER,
     verbs.Subscribe: Role.VIEWER,
     verbs.Unsubscribe: Role.VIEWER,
     verbs.Acknowledge: Role.VIEWER,

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from saltpeter.domain.outcome import End, Outcome
+from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.schedule import Schedule
 from saltpeter.domain.state import ExecutionState, KillRequested, RunState
 from saltpeter.domain.verdict import Verdict
@@ -55,11 +55,7 @@ def run_in_full(known: RunState, attempts: Iterable[ExecutionState]) -> Result:
 
 def tally(executions: Iterable[ExecutionState]) -> Tally:
     outcomes = [each.outcome for each in executions]
-    return Tally(len(outcomes), sum(outcome is not None and _failed(outcome) for outcome in outcomes))
-
-
-def _failed(outcome: Outcome) -> bool:
-    return not outcome.succeeded and outcome.end is not End.MAINTENANCE
+    return Tally(len(outcomes), sum(outcome is not None and outcome.is_failure for outcome in outcomes))
 
 
 def execution(known: ExecutionState) -> Result:

@@ -78,6 +78,19 @@ class Signal:
 
 
 @attrs.frozen
+class Hello:
+    """Speak protocol `protocol`. `life` and `serial` are those of what the client knows already, from before.
+
+    `listen`: to all that changes; else only to jobs that it subscribes to.
+    """
+
+    protocol: Annotated[int, Given("protocol", whole(1, 2))]
+    life: Annotated[str | None, Given("life", TEXT)] = None
+    serial: Annotated[int | None, Given("serial", COUNT)] = None
+    listen: Annotated[bool, Given("listen", FLAG)] = True
+
+
+@attrs.frozen
 class Subscription:
     """Details and output of `job`: of `instance`, or of whichever run is the newest.
 
@@ -269,6 +282,7 @@ class Health:
 
 
 Verb: TypeAlias = Union[
+    Hello,
     Run,
     Kill,
     Signal,
@@ -310,6 +324,7 @@ def _subscribe(where: str, value: Any) -> Subscribe:
 
 
 VERBS: Mapping[str, Kind] = {
+    "hello": record(Hello),
     "run": record(Run, short="cron"),
     "killCron": record(Kill, short="cron", without=("machine",)),
     "killMachine": record(Kill, needs=("machine",)),

@@ -1,4 +1,4 @@
-"""What one client of the control socket has been told, and what it is due next. No IO.
+"""What one client of the control socket that speaks protocol 1 has been told, and what it is due next. No IO.
 
 Nothing queues up for a client: what it is due is worked out from the newest state when it is ready for it.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from saltpeter.domain.state import RunState, State
+from saltpeter.endpoints import control_wire as wire
 from saltpeter.endpoints import views
 
 REPEAT_S = 1.0  # a status, and the details of one job, come at most this often
@@ -61,10 +62,14 @@ class Viewer:
 
     def run_of(self, state: State, job: str) -> RunState | None:
         """The run of `job` that the client sees."""
-        return self._pinned.get(job) or views.newest_run(state, job)
+        pinned = self._pinned.get(job)
+        return views.newest_run(state, job) if pinned is None else state.run(pinned.id) or pinned
 
-    def due(self, state: State, at: float, now: datetime) -> list[dict[str, Any]]:
+    def due(self, state: State, at: float, now: datetime) -> list[str]:
         """The messages to send now, in this order. `at` is trio's time and `now` the wall's."""
+        return [wire.pack(message) for message in self._due(state, at, now)]
+
+    def _due(self, state: State, at: float, now: datetime) -> list[dict[str, Any]]:
         self.wake_at = inf
         messages = self._changed_config(state, at, now)
         if self._may_tell(self._status, at, self._status_is_stale(state)):

@@ -149,7 +149,9 @@ def _runs_in_full(connection: sqlite3.Connection, condition: str, *values: objec
     for kill in _kills(connection, condition, *values):
         by_id[kill.run].kills += (kill,)
     for run in found:
-        run.open = sum(execution.ended_at is None for execution in run.executions.values())
+        latest = run.executions.values()
+        run.open = sum(each.ended_at is None for each in latest)
+        run.failed = sum(each.outcome is not None and each.outcome.is_failure for each in latest)
     return found
 
 

@@ -75,7 +75,7 @@ async def test_what_changes_is_told_together_and_not_too_often(autojump_clock: M
     scene = Scene()
     async with dial(scene.front()) as client:
         await greeted(client)
-        await trio.sleep(10)
+        await trio.sleep_until(10)
         scene.start("db01", "db02")
         status = await client.hear()
         assert status["running"][RUN]["machines"] == ["db01", "db02"]
@@ -232,6 +232,7 @@ async def test_maintenance_by_hand_is_told_when_it_begins_and_when_it_runs_out(a
     scene = Scene()
     async with dial(scene.front()) as client:
         await greeted(client)
+        began = now()
         await client.say(maintenance={"set": {"machine": "db01", "reason": "new disk", "until": "now+1h"}}, id=1)
         messages = await client.hear_all(5)
         holds = [
@@ -239,8 +240,8 @@ async def test_maintenance_by_hand_is_told_when_it_begins_and_when_it_runs_out(a
                 "machine": "db01",
                 "reason": "new disk",
                 "by": "unknown",
-                "since": NOON.isoformat(),
-                "until": (NOON + timedelta(hours=1)).isoformat(),
+                "since": began.isoformat(),
+                "until": (began + timedelta(hours=1)).isoformat(),
             }
         ]
         shown = {"global": False, "machines": ["db01"], "holds": holds}

@@ -24,7 +24,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 }
 FRAMES = [
     pytest.param(each, frame, id=f"{path.stem}-{number}-{each}")
-    for path in sorted(GOLDEN.glob("*.json"))
+    for path in sorted(GOLDEN.rglob("*.json"))
     for number, exchange in enumerate(json.loads(path.read_text()))
     for each, frame in exchange.items()
 ]

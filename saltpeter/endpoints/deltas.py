@@ -1,0 +1,274 @@
+"""Protocol 2 of the control socket: everything once, then what changes. No IO.
+
+What a client has been told is a serial. What it is due is worked out from the newest state when it is ready for it: a
+slow client gets newer news, not more, and a change costs what has changed, however much else there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from math import inf
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from saltpeter.domain.changes import Change, Kind
+from saltpeter.domain.state import ExecutionState, RunState, State
+from saltpeter.endpoints import control_wire as wire
+from saltpeter.endpoints import records, views
+from saltpeter.engine.storage import Tally
+
+MERGE_S = 0.1  # changes come at most this often
+GROWTH_S = 1.0  # how much machines have written, at most this often
+
+SETTINGS = ("maintenance", "saltpeter_config", "problems")
+_BY_NAME = ("crons", "jobs", "runs")  # parts that are left out where nothing of them has changed
+
+Because: TypeAlias = Literal["new", "restarted", "too_old"]
+_Settings: TypeAlias = tuple[object, ...]
+
+
+@attrs.define(eq=False)
+class Texts:
+    """Messages as text, worked out once for all clients that are due the same at the same serial."""
+
+    _serial: int = attrs.field(default=-1, init=False)
+    _made: dict[tuple[object, ...], str] = attrs.field(factory=dict, init=False)
+
+    def of(self, state: State, key: tuple[object, ...], make: Callable[[], Mapping[str, Any]]) -> str:
+        if self._serial != state.serial:
+            self._serial, self._made = state.serial, {}
+        if key not in self._made:
+            self._made[key] = wire.pack(make())
+        return self._made[key]
+
+
+@attrs.define
+class _Watched:
+    """A job that is told of in detail. `run` is the one that was told of last, "" for none yet."""
+
+    pinned: RunState | None = None  # the run that was asked for by its id
+    run: str = ""
+    whole_at: int = -1  # the serial at which that was told whole
+    grown: set[str] = attrs.field(factory=set)  # machines whose output is longer than was told
+
+
+@attrs.define(eq=False)
+class Deltas:
+    """One client's view. Times are those of trio's clock, in seconds.
+
+    `serial` is what the client knows already; None: nothing, `because` says why. `wake_at` is when something that was
+    held back becomes due; inf when nothing is.
+    """
+
+    _sp_version: str
+    _life: str
+    _texts: Texts
+    _serial: int | None = None
+    _because: Because = "new"
+    _listens: bool = True  # to all; else only to the jobs that it subscribes to
+    wake_at: float = attrs.field(default=inf, init=False)
+    _settings: _Settings | None = attrs.field(default=None, init=False)  # what was told of them
+    _again_at: float = attrs.field(default=-inf, init=False)
+    _growth_at: float = attrs.field(default=-inf, init=False)
+    _watched: dict[str, _Watched] = attrs.field(factory=dict, init=False)
+
+    @property
+    def subscribed(self) -> Collection[str]:
+        return self._watched.keys()
+
+    def subscribe(self, job: str, run: RunState | None = None) -> None:
+        """Begin to tell of `job` in detail: of `run`, or of its newest run. What was subscribed is told again."""
+        self._watched[job] = _Watched(run)
+
+    def unsubscribe(self, job: str) -> None:
+        self._watched.pop(job, None)
+
+    def run_of(self, state: State, job: str) -> RunState | None:
+        """The run of `job` that the client sees."""
+        pinned = self._watched[job].pinned
+        return views.newest_run(state, job) if pinned is None else state.run(pinned.id) or pinned
+
+    def due(self, state: State, at: float, now: datetime) -> list[str]:
+        """The messages to send now, in this order. `at` is trio's time and `now` the wall's."""
+        self.wake_at = inf
+        messages = list(self._fresh(state))
+        if at >= self._again_at:
+            news = list(self._news(state, at, now))
+            if news:
+                self._again_at = at + MERGE_S
+            return news + messages
+        self.wake_at = self._again_at
+        return messages
+
+    def _fresh(self, state: State) -> Iterable[str]:
+        """Runs that the client knows nothing of yet, whole."""
+        for job, watched in self._watched.items():
+            run = self.run_of(state, job)
+            if run is not None and run.id != watched.run:
+                watched.run, watched.whole_at = run.id, state.serial
+                watched.grown.clear()
+                yield self._texts.of(state, ("run", run.id), lambda run=run: _whole(state, run))  # type: ignore[misc]
+
+    def _news(self, state: State, at: float, now: datetime) -> Iterable[str]:
+        since = self._serial
+        changes = None if since is None else state.changes.since(since)
+        settings = self._settings_of(state, at, now)
+        if changes is None:
+            yield from self._everything(state, settings, now)
+        elif changes or settings != self._settings:
+            if self._listens:
+                yield from self._overview(state, changes, settings, now)
+            yield from self._details(state, changes)
+        self._serial, self._settings = state.serial, settings
+        yield from self._growth(state, at)
+
+    def _settings_of(self, state: State, at: float, now: datetime) -> _Settings:
+        """What changes whenever maintenance, settings or problems do."""
+        ends = [hold.until for hold in state.holds.values() if hold.until is not None and hold.counts(now)]
+        if ends:
+            self.wake_at = at + (min(ends) - now).total_seconds()  # then that machine is not held any more
+        return (state.config_serial, state.holds_serial, state.maintenance(now))
+
+    def _everything(self, state: State, settings: _Settings, now: datetime) -> Iterable[str]:
+        because = self._because if self._serial is None else "too_old"
+        if self._listens:
+            head = {"type": "snapshot", "protocol": 2, "life": self._life, "serial": state.serial, "because": because}
+            told = {**head, "sp_version": self._sp_version}
+            yield self._texts.of(state, ("snapshot", because, settings), lambda: {**told, **_all(state, now)})
+        if self._serial is not None:  # of the runs, too, nobody knows what has been missed
+            for watched in self._watched.values():
+                watched.run = ""
+            yield from self._fresh(state)
+
+    def _overview(self, state: State, changes: Collection[Change], settings: _Settings, now: datetime) -> Iterable[str]:
+        fresh = settings != self._settings
+        if not fresh and all(change.kind is Kind.OUTPUT for change in changes):
+            return
+
+        def made() -> dict[str, Any]:
+            parts = {"crons": _crons(state, changes), "jobs": _jobs(state, changes), "runs": _runs(state, changes)}
+            if fresh:  # the rest of the settings comes from conf.d
+                names = SETTINGS if self._settings is None or self._settings[0] != settings[0] else SETTINGS[:1]
+                parts |= _of_settings(state, now, names)
+            told = {name: part for name, part in parts.items() if part or name not in _BY_NAME}
+            return {"type": "changes", "serial": state.serial, **told}
+
+        yield self._texts.of(state, ("changes", self._serial, settings if fresh else None), made)
+
+    def _details(self, state: State, changes: Collection[Change]) -> Iterable[str]:
+        if not self._watched:
+            return
+        by_run: dict[str, list[Change]] = {}
+        for change in changes:
+            by_run.setdefault(change.name, []).append(change)
+        for watched in self._watched.values():
+            of_run = by_run.get(watched.run, [])
+            run = state.run(watched.run)
+            if run is None or watched.whole_at == state.serial:
+                continue
+            watched.grown.update(change.machine for change in of_run if change.kind is Kind.OUTPUT)
+            if any(change.kind in (Kind.RUN, Kind.MACHINE) for change in of_run):
+                key = ("run", run.id, self._serial)
+                yield self._texts.of(state, key, lambda run=run, of_run=of_run: _part(state, run, of_run))  # type: ignore[misc]
+
+    def _growth(self, state: State, at: float) -> Iterable[str]:
+        grown = [each for each in self._watched.values() if each.grown]
+        if not grown:
+            return
+        if at < self._growth_at:
+            self.wake_at = min(self.wake_at, self._growth_at)
+            return
+        self._growth_at = at + GROWTH_S
+        for watched in grown:
+            if (run := state.run(watched.run)) is not None:
+                lengths = {name: run.executions[name].output_length for name in watched.grown & run.executions.keys()}
+                yield wire.pack({**_head(state, run, whole=False), "lengths": lengths})
+            watched.grown.clear()
+
+
+# --- what is told ---------------------------------------------------------------------------------
+
+
+def _all(state: State, now: datetime) -> dict[str, Any]:
+    return {
+        "crons": {name: views.cron(job) for name, job in state.config.jobs.items()},
+        "jobs": views.last_states(state),
+        "runs": {
+            run.id: {**_line(run), "machines": {name: records.stage(each) for name, each in run.executions.items()}}
+            for run in state.runs.values()
+        },
+        **_of_settings(state, now),
+    }
+
+
+def _of_settings(state: State, now: datetime, names: Iterable[str] = SETTINGS) -> dict[str, Any]:
+    whole = {
+        "maintenance": views.maintenance(state, now),
+        "saltpeter_config": views.settings(state.config.settings),
+        "problems": [attrs.asdict(problem) for problem in state.config.problems],
+    }
+    return {name: whole[name] for name in names}
+
+
+def _crons(state: State, changes: Iterable[Change]) -> dict[str, Any]:
+    names = [change.name for change in changes if change.kind is Kind.DEFINITION]
+    jobs = {name: state.config.jobs.get(name) for name in names}
+    return {name: None if job is None else views.cron(job) for name, job in jobs.items()}
+
+
+def _jobs(state: State, changes: Iterable[Change]) -> dict[str, Any]:
+    names = [change.name for change in changes if change.kind is Kind.JOB]
+    return views.last_states(state, names) if names else {}
+
+
+def _runs(state: State, changes: Iterable[Change]) -> dict[str, Any]:
+    """The living runs of which something has changed, each with the machines that have; None: it lives no longer."""
+    told: dict[str, Any] = {}
+    for change in changes:
+        run = state.runs.get(change.name)
+        if change.kind is Kind.RUN:
+            told[change.name] = None if run is None else {**_line(run), "machines": {}, **told.get(change.name, {})}
+        elif change.kind is Kind.MACHINE and run is not None:
+            entry = told.setdefault(run.id, {**_line(run), "machines": {}})
+            entry["machines"][change.machine] = records.stage(run.executions[change.machine])
+    return told
+
+
+def _line(run: RunState) -> dict[str, Any]:
+    """A living run, apart from its machines: `open` are those that have not ended, of `targets` in all."""
+    return {
+        "cron": run.job,
+        "slot": records.iso(run.slot),
+        "by": run.by,
+        "started": records.iso(run.started_at),
+        "targets": len(run.executions),
+        "open": run.open,
+        "failed": run.failed,
+    }
+
+
+def _head(state: State, run: RunState, *, whole: bool) -> dict[str, Any]:
+    head = {"type": "run", "cron": run.job, "job_instance": run.id}
+    return {**head, "serial": state.serial, "whole": whole}
+
+
+def _facts(run: RunState) -> dict[str, Any]:
+    told = records.run(run, Tally(len(run.executions), run.failed))
+    return {**told, "kills": [records.kill(each) for each in run.kills]}
+
+
+def _whole(state: State, run: RunState) -> dict[str, Any]:
+    results = {machine: _result(each) for machine, each in run.executions.items()}
+    return {**_head(state, run, whole=True), "run": _facts(run), "results": results}
+
+
+def _part(state: State, run: RunState, changes: Iterable[Change]) -> dict[str, Any]:
+    machines = {change.machine for change in changes if change.kind is Kind.MACHINE}
+    results = {machine: _result(run.executions[machine]) for machine in sorted(machines)}
+    return {**_head(state, run, whole=False), "run": _facts(run), "results": results}
+
+
+def _result(each: ExecutionState) -> dict[str, Any]:
+    return {**records.execution(each), "last_heartbeat": records.iso(each.last_heartbeat)}
