@@ -1,0 +1,151 @@
+"""Very many wrappers whose commands run on: what a sign of life from each every 5 seconds costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from sp_wrapper import wire
+from tests.bench.frame import Sheet, at_most, percentile
+from tests.bench.site import Plant, Process, bare, in_thread, job, plant
+from tests.bench.swarm import Life, Speaker, Swarm, Tick
+
+COUNTS = (100, 1000, 10_000)
+WINDOW_S = 15.0
+SETTLE_S = 6.0
+PROBES_IN = 20  # one in so many writes a line of output instead of a heartbeat
+JOBS = 100  # of the runs with one machine each
+CLIENTS = 20
+
+
+@attrs.frozen
+class Cost:
+    """`cpu` is the share of one core, `memory` the bytes of each connection, `lost` counts connections."""
+
+    cpu: float
+    memory: float
+    acks_ms: Sequence[float]
+    lost: int
+
+
+@attrs.define
+class Probe:
+    """A wrapper that writes a line now and then, and notes how many milliseconds its ack takes."""
+
+    speaker: Speaker
+    acks_ms: list[float]
+    _lines: int = 0
+    _sent_at: float | None = None
+
+    def life(self) -> Life:
+        yield self.speaker.connect()
+        message = yield self.speaker.start()
+        while True:
+            if b'"output"' in message.text and self._sent_at is not None:
+                self.acks_ms.append((message.at - self._sent_at) * 1000)
+                self._sent_at = None
+            message = yield b""
+
+    def tick(self) -> bytes:
+        self._lines += 1
+        frame = self.speaker.output(self._lines - 1, b"x\n", 2 * self._lines - 2)
+        self._sent_at = time.perf_counter()
+        return frame
+
+
+def _life(speaker: Speaker) -> Life:
+    yield speaker.connect()
+    yield speaker.start()
+    while True:
+        yield b""
+
+
+def _always(frame: bytes) -> Tick:
+    return lambda: frame
+
+
+async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
+    """Connect them all, let them beat, and look at the process meanwhile."""
+    swarm, acks_ms, before = Swarm(process.port), list[float](), process.memory()
+    for number, speaker in enumerate(speakers):
+        if number % PROBES_IN == 0:
+            probe = Probe(speaker, acks_ms)
+            swarm.add(probe.life(), probe.tick)
+        else:
+            swarm.add(_life(speaker), _always(speaker.heartbeat()))
+    swarm.beat_every(wire.HEARTBEAT_S)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_thread, swarm)
+        while swarm.connecting:  # noqa: ASYNC110  nobody could set an event
+            await trio.sleep(0.1)
+        await trio.sleep(SETTLE_S)
+        acks_ms.clear()
+        cpu_s, begun = process.cpu_s(), time.perf_counter()
+        await trio.sleep(WINDOW_S)
+        cpu = (process.cpu_s() - cpu_s) / (time.perf_counter() - begun)
+        memory = (process.memory() - before) / len(speakers)
+        swarm.stop()
+    lost = swarm.lost
+    swarm.close()
+    return Cost(cpu, memory, tuple(acks_ms), lost)
+
+
+Way: TypeAlias = Callable[[Plant, int], Awaitable[list[Speaker]]]
+
+
+async def one_run(made: Plant, count: int) -> list[Speaker]:
+    published = await made.launch("many")
+    return published.speakers()
+
+
+async def many_runs(made: Plant, count: int) -> list[Speaker]:
+    """As many runs as machines."""
+
+    async def launch(number: int) -> None:
+        async with made.client() as client:
+            for each in range(number, count, CLIENTS):
+                await client.request("run", f"one{each % JOBS:03}")
+
+    speakers: list[Speaker] = []
+    async with trio.open_nursery() as nursery:
+        for number in range(CLIENTS):
+            nursery.start_soon(launch, number)
+        for _ in range(count):
+            speakers += (await made.orders.receive()).speakers()
+    return speakers
+
+
+def strangers(count: int) -> list[Speaker]:
+    """Wrappers that nobody launched, for a server that does not look."""
+    return [Speaker(wire.About("many", "many_1", f"m{number:05}"), "t" * 32) for number in range(count)]
+
+
+async def measure(sheet: Sheet, scale: float) -> None:
+    counts = [max(10, int(count * scale)) for count in COUNTS]
+    for count in counts:
+        alone = {f"one{number:03}": job(overlap="allow") for number in range(JOBS)}
+        with bare() as other:
+            floor = await cost(other, strangers(count))
+        sheet.add(f"{count:,} connections, bare", "CPU", "% of a core", [floor.cpu * 100])
+        sheet.add(f"{count:,} connections, bare", "memory each", "KB", [floor.memory / 1000])
+        sheet.add(f"{count:,} connections, bare", "ack p99", "ms", [percentile(floor.acks_ms, 99)])
+        ways: dict[str, Way] = {"in one run": one_run}
+        if count == counts[-1]:
+            ways["in as many runs"] = many_runs
+        for name, way in ways.items():
+            async with plant({"many": job(targets=f"m:{count}")}, alone) as made:
+                found = await cost(made, await way(made, count))
+                lost = await made.metric("saltpeter_executions_ended_total")
+            case = f"{count:,} wrappers {name}"
+            targets = count == counts[-1]
+            sheet.add(case, "CPU", "% of a core", [found.cpu * 100])
+            sheet.add(case, "CPU, times bare", "", [found.cpu / floor.cpu], at_most(1.4) if targets else None)
+            sheet.add(case, "memory each", "KB", [found.memory / 1000])
+            sheet.add(case, "memory, times bare", "", [found.memory / floor.memory], at_most(2) if targets else None)
+            sheet.add(case, "ack p50", "ms", [percentile(found.acks_ms, 50)])
+            sheet.add(case, "ack p99", "ms", [percentile(found.acks_ms, 99)], at_most(10) if targets else None)
+            sheet.add(case, "lost (253) or cut off", "", [lost + found.lost], at_most(0))

@@ -1,0 +1,109 @@
+"""The whole daemon in a process of its own, on machines that somebody else plays.
+
+    python -m tests.bench.plant CONF_D FLEET
+
+The machines are as many as a target says: `m:1000`. What is published for them goes to the Unix socket FLEET, a line
+of JSON each; a target `broken:5` names machines that answer at once that they have no wrapper. A line that comes from
+there is answered with how the loop fared since the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import attrs
+import trio
+
+from saltpeter import logs
+from saltpeter.daemon import Daemon
+from saltpeter.domain.job import Settings, Target
+from saltpeter.endpoints.metrics import Metrics
+from saltpeter.engine.lag import LagWatch
+from saltpeter.engine.launcher import Answer, Call, Launcher, StartWrapper
+from saltpeter.host import host
+from saltpeter.launch import calls
+from saltpeter.launch.desk import Desk
+from tests.bench.machine import raise_limits
+
+NO_WRAPPER = 127
+
+
+@attrs.define(eq=False)
+class SimulatedLauncher:
+    """Implements `saltpeter.engine.launcher.Launcher`."""
+
+    _fleet: trio.SocketStream
+    _desk: Desk = attrs.field(factory=Desk)
+    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def match(self, target: Target) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        kind, _, count = target.expression.partition(":")
+        return tuple(f"{kind}{number:05}" for number in range(int(count)))
+
+    def ticket(self) -> str:
+        return calls.new_ticket(datetime.now(timezone.utc))
+
+    async def publish(self, ticket: str, call: Call, machines: Collection[str]) -> None:
+        at = time.time()
+        if isinstance(call, StartWrapper):
+            line = {"at": at, "env": dict(call.env), "machines": list(machines)}
+            async with self._lock:
+                await self._fleet.send_all(json.dumps(line).encode() + b"\n")
+        for machine in machines:
+            if machine.startswith("broken"):
+                self._desk.post(ticket, Answer(machine, NO_WRAPPER, "no such file"))
+
+    @asynccontextmanager
+    async def answers(self, ticket: str) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:
+        with self._desk.open(ticket) as inbox:
+            yield inbox.receive
+
+    async def reachable(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+
+@attrs.define(eq=False)
+class Plant(Daemon):
+    """A daemon whose machines are played."""
+
+    fleet: trio.SocketStream = attrs.field(kw_only=True)
+
+    async def _launchers(self, settings: Settings, services: trio.Nursery, metrics: Metrics) -> dict[str, Launcher]:
+        launcher = SimulatedLauncher(self.fleet)
+        return {"salt": launcher, "local": launcher}
+
+
+async def answer(fleet: trio.SocketStream) -> None:
+    """Tell how many seconds the longest turns of the loop took, whenever that is asked."""
+    turns: list[float] = []
+    trio.lowlevel.add_instrument(LagWatch(turns.append))
+    async for _ in fleet:
+        longest, number = sorted(turns)[-5:], len(turns)
+        turns.clear()
+        await fleet.send_all(json.dumps({"turns": number, "longest_s": longest}).encode() + b"\n")
+
+
+async def main(conf_d: Path, path: str) -> None:
+    fleet = await trio.open_unix_socket(path)
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGTERM) as stop:
+            async with Plant(conf_d, host(), fleet=fleet).serving():
+                nursery.start_soon(answer, fleet)
+                await fleet.send_all(b'{"ready": true}\n')
+                await anext(stop)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    raise_limits()
+    logs.configure()
+    trio.run(main, Path(sys.argv[1]), sys.argv[2])

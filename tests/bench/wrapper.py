@@ -1,0 +1,102 @@
+"""The wrapper on its machine: how soon it starts the command, how soon it is connected, and what it takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import trio
+from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
+
+from saltpeter.wrapper_build import build
+from tests.bench.frame import Sheet, at_most
+from tests.bench.site import scratch
+
+ROUNDS = 15
+LASTS_S = 1.2
+DEADLINE_S = 20.0
+
+
+@attrs.define
+class Greeted:
+    """A server for one wrapper after the other, that notes when each said its first word."""
+
+    at: float = 0.0
+    told: trio.Event = attrs.field(factory=trio.Event)
+
+    async def talk(self, request: WebSocketRequest) -> None:
+        try:
+            ws = await request.accept()
+            await ws.get_message()
+            self.at = time.time()
+            self.told.set()
+            await trio.sleep_forever()
+        except ConnectionClosed:
+            pass
+
+
+def env(directory: Path, port: int, number: int) -> Mapping[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "SP_WEBSOCKET_URL": f"ws://127.0.0.1:{port}/",
+        "SP_JOB_NAME": "bench",
+        "SP_JOB_INSTANCE": f"bench_{number}",
+        "SP_MACHINE_ID": "m1",
+        "SP_TOKEN": "t" * 32,
+        "SP_STATEDIR": str(directory / "state"),
+        "SP_COMMAND": f"date +%s.%N >{directory}/began; exec sleep {LASTS_S}",
+    }
+
+
+def _pss(pid: str) -> int:
+    """Bytes of memory, where what is shared counts for each its part."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def memory(run: str) -> int:
+    """What the run's wrapper takes, all its processes together, without the command."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_its = f"SP_JOB_INSTANCE={run}\0".encode() in (path / "environ").read_bytes()
+            if is_its and b"sp_wrapper.py" in (path / "cmdline").read_bytes():
+                total += _pss(path.name)
+        except OSError:
+            continue
+    return total
+
+
+async def one(file: Path, directory: Path, server: Greeted, port: int, number: int) -> tuple[float, float, float]:
+    """Milliseconds to the command's start and to the wrapper's first word, and bytes of memory."""
+    server.told = trio.Event()
+    begun = time.time()
+    await trio.run_process([str(file)], env=dict(env(directory, port, number)), stdout=subprocess.DEVNULL)
+    with trio.fail_after(DEADLINE_S):
+        await server.told.wait()
+    await trio.sleep(0.3)
+    taken = memory(f"bench_{number}")
+    started = float((directory / "began").read_text())
+    await trio.sleep(LASTS_S)
+    return (started - begun) * 1000, (server.at - begun) * 1000, taken
+
+
+async def measure(sheet: Sheet, scale: float) -> None:
+    server = Greeted()
+    with scratch() as directory:
+        file = directory / "sp_wrapper.py"
+        build(file)
+        async with trio.open_nursery() as nursery:
+            served = await nursery.start(serve_websocket, server.talk, "127.0.0.1", 0, None)
+            rounds = range(1 + max(3, int(ROUNDS * scale)))
+            found = [await one(file, directory, server, served.port, number) for number in rounds][1:]
+            nursery.cancel_scope.cancel()
+    sheet.add("one wrapper", "process to command", "ms", [each[0] for each in found], at_most(60))
+    sheet.add("one wrapper", "process to connected", "ms", [each[1] for each in found], at_most(300))
+    sheet.add("one wrapper", "memory of its processes", "MB", [each[2] / 1e6 for each in found], at_most(30))
