@@ -3,7 +3,7 @@
 PYTHON ?= python3
 FAULTS_SECONDS ?= 3600
 
-.PHONY: test lint lab faults
+.PHONY: test lint lab faults bench
 
 test:
 	$(PYTHON) dev.py test
@@ -21,3 +21,8 @@ lab:
 faults:
 	$(PYTHON) dev.py setup
 	FAULTS_SECONDS=$(FAULTS_SECONDS) .venv/bin/pytest tests/faults -s
+
+# How fast it is on this machine, in less than ten minutes; BENCH="storm --json FILE" does some of it.
+bench:
+	$(PYTHON) dev.py setup
+	.venv/bin/python -m tests.bench $(BENCH)

@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 
 # What could start a line, move a terminal's cursor or turn the reading direction; and halves of
 # surrogate pairs, which no stream can encode.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_TURNING = "\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNPRINTABLE = re.compile(f"[\x00-\x1f{_TURNING}]")
+_UNPRINTABLE_IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_TURNING}]")
 
 
 def fields(event: str, /, **facts: object) -> dict[str, object]:
@@ -35,6 +37,11 @@ def fields(event: str, /, **facts: object) -> dict[str, object]:
 def escape(text: str) -> str:
     """`text` with everything escaped that could forge a line or command a terminal."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def escape_lines(text: str) -> str:
+    """The same for a text of lines, which may have tabs."""
+    return _UNPRINTABLE_IN_LINES.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def configure(*, debug: bool = False, format: Literal["text", "json"] = "text", stream: TextIO | None = None) -> None:

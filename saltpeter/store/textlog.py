@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import string
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -37,7 +38,7 @@ from saltpeter.domain.state import (
     Started,
     Targeted,
 )
-from saltpeter.logs import escape, fields
+from saltpeter.logs import escape, escape_lines, fields
 
 log = logging.getLogger(__name__)
 
@@ -45,30 +46,33 @@ MAX_LINE = 8 * 1024  # bytes of output in one line; a longer one goes on in the 
 MAX_QUEUED = 16 * 1024 * 1024  # characters that wait for the disk; past it lines are left out
 FLUSH_S = 2.0
 _NOBODY = "-"  # stands for the machine where a whole run is meant
+_PLAIN = (string.ascii_letters + string.digits + string.punctuation + " \t\n").encode()
 
 
 @attrs.frozen
 class Entry:
-    """A line of `job`'s log."""
+    """One or more lines of `job`'s log."""
 
     job: str
-    line: str
+    lines: str
 
 
 @attrs.define
 class LineCutter:
-    """Makes lines of the chunks in which output arrives, however it was cut."""
+    """Makes lines of the chunks in which output arrives, however it was cut. Blocks are lines with newlines between
+    them, and without one at the end: output may be so much that no line of it can be looked at by itself."""
 
     _begun: dict[ExecutionId, bytes] = attrs.field(factory=dict, init=False)
 
     def feed(self, execution: ExecutionId, data: bytes) -> list[bytes]:
-        *lines, begun = (self._begun.pop(execution, b"") + data).split(b"\n")
+        block, newline, begun = (self._begun.pop(execution, b"") + data).rpartition(b"\n")
+        blocks = [block] if newline else []
         while len(begun) > MAX_LINE:
-            lines.append(begun[:MAX_LINE])
+            blocks.append(begun[:MAX_LINE])
             begun = begun[MAX_LINE:]
         if begun:
             self._begun[execution] = begun
-        return lines
+        return blocks
 
     def finish(self, execution: ExecutionId) -> list[bytes]:
         """The last line, if it has no end."""
@@ -96,13 +100,13 @@ class TextLogs:
 
     def post(self, event: LedgerEvent) -> None:
         if isinstance(event, (Ended, CameLate)):
-            self._add_output(event.execution, self._cutter.finish(event.execution), event.at)
+            self._add_blocks(event.execution, self._cutter.finish(event.execution), event.at)
         for entry in describe(event):
             self._add(entry)
 
     def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
         """`data` follows what was handed over before: nothing twice."""
-        self._add_output(execution, self._cutter.feed(execution, data), at)
+        self._add_blocks(execution, self._cutter.feed(execution, data), at)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The service. When it is cancelled, what is queued is still written."""
@@ -114,17 +118,16 @@ class TextLogs:
         finally:
             await self._flush()
 
-    def _add_output(self, execution: ExecutionId, lines: Iterable[bytes], at: datetime) -> None:
-        for line in lines:
-            text = line.removesuffix(b"\r").decode("utf-8", "backslashreplace")
-            self._add(_entry(at, execution.run, execution.machine, text))
+    def _add_blocks(self, execution: ExecutionId, blocks: Sequence[bytes], at: datetime) -> None:
+        for block in blocks:
+            self._add(_entry(at, execution.run, execution.machine, shown(block)))
 
     def _add(self, entry: Entry) -> None:
-        if self._queued + len(entry.line) > MAX_QUEUED:
-            self._left_out += 1
+        if self._queued + len(entry.lines) > MAX_QUEUED:
+            self._left_out += entry.lines.count("\n")
             return
         self._queue.append(entry)
-        self._queued += len(entry.line)
+        self._queued += len(entry.lines)
         self._arrived.set()
 
     async def _flush(self) -> None:
@@ -143,10 +146,10 @@ class TextLogs:
     def _write(self, entries: Sequence[Entry]) -> None:
         by_job: dict[str, list[str]] = {}
         for entry in entries:
-            by_job.setdefault(entry.job, []).append(entry.line)
+            by_job.setdefault(entry.job, []).append(entry.lines)
         try:
-            for job, lines in by_job.items():
-                self._append(self.logdir / file_name(job), "".join(lines).encode())
+            for job, parts in by_job.items():
+                self._append(self.logdir / file_name(job), "".join(parts).encode())
             self._failing = False
         except OSError as exc:
             if not self._failing:  # once, and not for each line until somebody makes room
@@ -178,7 +181,8 @@ def describe(event: LedgerEvent) -> list[Entry]:
             return _describe_run(event)
         case Retrying() | Started() | Ended() | CameLate():
             texts = _describe_execution(event)
-            return [_entry(event.at, event.execution.run, event.execution.machine, text) for text in texts]
+            execution = event.execution
+            return [_entry(event.at, execution.run, execution.machine, _escaped(text)) for text in texts]
         case Awaited() | Targeted() | Launched() | Confirmed() | Bound() | HoldSet() | HoldEnded():
             return []
         case _:
@@ -189,15 +193,15 @@ def _describe_run(event: RunStarted | SlotPassed | KillRequested | RunEnded) -> 
     at = event.at
     match event:
         case RunStarted():
-            return [_entry(at, event.run, _NOBODY, f"started by {event.by}")]
+            return [_entry(at, event.run, _NOBODY, _escaped(f"started by {event.by}"))]
         case SlotPassed():
             instance = f"{event.job}_{event.slot.timestamp():.0f}"
-            return [_entry(at, instance, _NOBODY, f"did not run: {event.reason.value} {event.text}".rstrip())]
+            return [_entry(at, instance, _NOBODY, _escaped(f"did not run: {event.reason.value} {event.text}".rstrip()))]
         case KillRequested():
             machines = event.machines or (_NOBODY,)
-            return [_entry(at, event.run, machine, f"kill requested by {event.by}") for machine in machines]
+            return [_entry(at, event.run, machine, _escaped(f"kill requested by {event.by}")) for machine in machines]
         case RunEnded():
-            return [_entry(at, event.run, _NOBODY, f"ended: {event.verdict.value} {event.text}".rstrip())]
+            return [_entry(at, event.run, _NOBODY, _escaped(f"ended: {event.verdict.value} {event.text}".rstrip()))]
         case _:
             assert_never(event)
 
@@ -220,10 +224,24 @@ def _describe_end(word: str, outcome: Outcome) -> list[str]:
     return [*outcome.text.splitlines(), f"{word}: {outcome.end.value} (exit code: {outcome.code})"]
 
 
-def _entry(at: datetime, run: str, machine: str, text: str) -> Entry:
-    shown = "\t".join(map(escape, text.split("\t")))  # a tab in a table is no harm
+def shown(block: bytes) -> str:
+    """Lines of a command's output, with everything escaped that is no text; a tab in a table is no harm."""
+    lines = block.removesuffix(b"\r").replace(b"\r\n", b"\n")
+    if not lines.translate(None, _PLAIN):  # as most output is; that costs a tenth of looking at each character
+        return lines.decode()
+    return escape_lines(lines.decode("utf-8", "backslashreplace"))
+
+
+def _escaped(text: str) -> str:
+    """One line, whatever is in it."""
+    return "\t".join(map(escape, text.split("\t")))
+
+
+def _entry(at: datetime, run: str, machine: str, lines: str) -> Entry:
+    """`lines` is of characters that do no harm, and ends without a newline."""
     job = run.rpartition("_")[0]
-    return Entry(job, f"{at.isoformat(timespec='milliseconds')} {escape(run)} {escape(machine)} {shown}\n")
+    head = f"{at.isoformat(timespec='milliseconds')} {escape(run)} {escape(machine)} "
+    return Entry(job, f"{head}{lines.replace(chr(10), chr(10) + head)}\n")
 
 
 def _rotate(path: Path, keep: int) -> None:

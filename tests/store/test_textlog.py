@@ -28,7 +28,7 @@ from saltpeter.domain.state import (
 )
 from saltpeter.domain.verdict import Verdict
 from saltpeter.store import textlog
-from saltpeter.store.textlog import LineCutter, TextLogs, file_name
+from saltpeter.store.textlog import LineCutter, TextLogs, file_name, shown
 
 AT = datetime(2025, 11, 5, 12, 34, 9, tzinfo=timezone.utc)
 STAMP = "2025-11-05T12:34:09.000+00:00"
@@ -163,13 +163,25 @@ async def test_lines_are_written_while_the_daemon_lives(tmp_path: Path) -> None:
 def test_lines_do_not_depend_on_how_the_output_was_cut(parts: list[bytes], data: st.DataObject) -> None:
     output, cutter = b"".join(parts), LineCutter()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(output)), max_size=6)))
-    lines = []
+    blocks = []
     for start, end in zip([0, *cuts], [*cuts, len(output)], strict=True):
-        lines += cutter.feed(DB01, output[start:end])
+        blocks += cutter.feed(DB01, output[start:end])
         assert cutter.feed(ExecutionId(RUN, "db02"), b"") == []
-    lines += cutter.finish(DB01)
+    blocks += cutter.finish(DB01)
+    lines = [line for block in blocks for line in block.split(b"\n")]
     assert b"".join(lines) == output.replace(b"\n", b"")
+    assert len(lines) >= output.count(b"\n")
     assert cutter.finish(DB01) == []
+
+
+@given(
+    st.lists(st.sampled_from([b"plain", b"\ttab", b"\r", b"\r\n", b"\n", b"\x1b[1m", b"\xc3\xa4", b"\xff", b"\xc3"]))
+)
+def test_a_block_shows_what_its_lines_would_one_by_one(parts: list[bytes]) -> None:
+    block = b"".join(parts)
+    assert shown(block) == "\n".join(shown(line) for line in block.split(b"\n"))
+    assert shown(block).count("\n") == block.count(b"\n")
+    assert all(character.isprintable() or character in "\t\n" for character in shown(block))
 
 
 @given(st.text(max_size=300))
