@@ -40,7 +40,7 @@ echo "version=$("$path" --version 2>&1 | tail -n 1)"
 """
 _PLACE = """
 if echo "$digest  $draft" | sha256sum -c >/dev/null 2>&1; then
-    chmod 755 "$draft" && mv -f "$draft" "$path"
+    chmod "$mode" "$draft" && mv -f "$draft" "$path"
 else
     echo "the file arrived damaged" >&2; rm -f "$draft"; exit 1
 fi
@@ -103,7 +103,22 @@ async def deploy(
     A machine that fails on the way is left as it was. `progress` hears how many of how many steps are done.
     Raises LaunchUnknown and LaunchError.
     """
-    steps = list(_steps(path, content))
+    failed = await place(launcher, machines, path, content, mode=0o755, progress=progress)
+    going = [machine for machine in machines if machine not in failed]
+    return {**await look(launcher, going, path, ANSWER_S), **failed}
+
+
+async def place(
+    launcher: Launcher,
+    machines: Collection[str],
+    path: str,
+    content: bytes,
+    *,
+    mode: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Found]:
+    """Put a file with `content` at `path` on `machines`; those where that failed. Raises as `deploy` does."""
+    steps = list(_steps(path, content, mode))
     failed: dict[str, Found] = {}
     going = list(machines)
     for number, step in enumerate(steps):
@@ -113,10 +128,10 @@ async def deploy(
         failed |= {machine: each for machine, each in found.items() if each.problem}
         going = [machine for machine in going if machine not in failed]
     progress(len(steps), len(steps))
-    return {**await look(launcher, going, path, ANSWER_S), **failed}
+    return failed
 
 
-def _steps(path: str, content: bytes) -> Iterator[str]:
+def _steps(path: str, content: bytes, mode: int) -> Iterator[str]:
     """The commands, one after the other. Several machines may share a host: each has a draft of its own."""
     names = f'path={shlex.quote(path)}; draft="$path.$SP_MACHINE_ID.part"\n'
     folder = shlex.quote(str(PurePosixPath(path).parent))
@@ -124,7 +139,7 @@ def _steps(path: str, content: bytes) -> Iterator[str]:
     for start in range(0, len(content), PIECE):
         piece = base64.b64encode(content[start : start + PIECE]).decode()
         yield f'{names}printf %s {piece} | base64 -d >>"$draft"'
-    yield f"{names}digest={digest(content)}\n{_PLACE}"
+    yield f"{names}digest={digest(content)} mode={mode:o}\n{_PLACE}"
 
 
 async def _ask(launcher: Launcher, command: str, machines: Collection[str], within_s: float) -> dict[str, Answer]:

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent
 
 # Small things that everything above domain may use.
 LEAVES = frozenset({"saltpeter.errors", "saltpeter.logs", "saltpeter.host"})
-FROM_THE_WRAPPER = frozenset({"sp_wrapper", "sp_wrapper.wire", "sp_wrapper.codes"})
+FROM_THE_WRAPPER = frozenset({"sp_wrapper", "sp_wrapper.wire", "sp_wrapper.codes", "sp_wrapper.seal"})
 
 _DOMAIN = frozenset({"saltpeter.domain", "saltpeter.errors", "sp_wrapper.wire", "sp_wrapper.codes"})
-_ENGINE = _DOMAIN | LEAVES | {"saltpeter.engine"}
+_ENGINE = _DOMAIN | LEAVES | {"saltpeter.engine", "sp_wrapper.seal"}
 _CLIENT = frozenset({"saltpeter.client"}) | LEAVES
 _ASSEMBLY = _ENGINE | {"saltpeter.launch", "saltpeter.store", "saltpeter.endpoints", "sp_wrapper"}
 _PARTS = frozenset({"saltpeter.daemon", "saltpeter.lab", "saltpeter.deploy", "saltpeter.store"})

@@ -22,6 +22,7 @@ from saltpeter.host import host
 from saltpeter.wrapper_build import BuildError
 from saltpeter.wrapper_build import build as build_wrapper
 
+BESIDE = ".order_key.pub"  # added to the wrapper's name, where it looks for the key
 LOOK_S = 15.0  # in which a machine that is there answers
 
 
@@ -80,7 +81,13 @@ def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @wrapper.command()
 @_target_options
 @click.option("--force", is_flag=True, help="Also where the same file lies already.")
-def deploy(*, force: bool, as_json: bool, **where: Any) -> None:
+@click.option(
+    "--order-key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help=f"Put this public key beside it (FILE{BESIDE}): from then on it obeys no order that is not signed.",
+)
+def deploy(*, force: bool, order_key: Path | None, as_json: bool, **where: Any) -> None:
     """Put the wrapper on the machines that the Salt TARGET names.
 
     Needs nothing but the right to run commands through Salt; run it where the master is. The old file stays in its
@@ -89,8 +96,10 @@ def deploy(*, force: bool, as_json: bool, **where: Any) -> None:
     \b
     saltpeter wrapper deploy '*' -c /etc/saltpeter/conf.d
     saltpeter wrapper deploy 'os:Debian' --target-type grain
+    saltpeter wrapper deploy '*' --order-key /etc/saltpeter/order_key.pub
     """
-    _report(where, as_json, lambda place, content: _deploy(place, content, force))
+    key = None if order_key is None else _public(order_key)
+    _report(where, as_json, lambda place, content: _deploy(place, content, force, key))
 
 
 @wrapper.command()
@@ -121,10 +130,22 @@ class _Place:
         return found
 
 
-async def _deploy(place: _Place, content: bytes, force: bool) -> Mapping[str, Any]:
+def _public(order_key: Path) -> bytes:
+    """The lines of a public key; a private one must never leave this host."""
+    text = order_key.read_bytes()
+    if b"PRIVATE KEY" in text or not text.startswith((b"ssh-", b"ecdsa-", b"sk-")):
+        fail(f"{order_key} is no public key of OpenSSH; the one to give has a name that ends in .pub")
+    return text
+
+
+async def _deploy(place: _Place, content: bytes, force: bool, key: bytes | None) -> Mapping[str, Any]:
     from saltpeter.deploy import deploy, digest  # noqa: PLC0415  as above
+    from saltpeter.deploy import place as place_file  # noqa: PLC0415  as above
 
     before = await place.look()
+    if key is not None:
+        there = [each.machine for each in before.values() if not each.problem]
+        before = {**before, **await place_file(place.launcher, there, place.path + BESIDE, key, mode=0o644)}
     wanted = digest(content)
     old = [each.machine for each in before.values() if not each.problem and (force or each.digest != wanted)]
     if not old:

@@ -157,6 +157,8 @@ class Settings:
     timezone: str | None = None  # None: the host's zone
     executor: str = "salt"  # salt or local
     respond_within_s: float = 15.0
+    order_key: str | None = None  # the private key that launch orders are signed with
+    order_valid_for_s: float = 3600.0
     master_config: str = "/etc/salt/master"
     retention: Retention = Retention()
 

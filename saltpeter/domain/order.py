@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 
 from saltpeter.domain.job import Job, Overlap
 
 
-def wrapper_env(job: Job, *, run: str, attempt: int, token: str, url: str) -> Mapping[str, str]:
-    """The environment of the wrapper for one attempt of `run`, the same on every machine.
+def wrapper_env(job: Job, *, run: str, attempt: int, token: str, url: str, expires_at: datetime) -> Mapping[str, str]:
+    """The environment of the wrapper for one attempt of `run`, the same on every machine; aware, when it expires.
 
     SP_MACHINE_ID is the launcher's to add, since only it knows the machine by the name Salt gave it.
     """
@@ -29,6 +30,7 @@ def wrapper_env(job: Job, *, run: str, attempt: int, token: str, url: str) -> Ma
         "SP_WRAPPER_LOGDIR": job.wrapper.logdir,
         "SP_ATTEMPT": str(attempt),
         "SP_TOKEN": token,
+        "SP_EXPIRES": f"{expires_at.timestamp():.0f}",
     }
     if job.overlap is Overlap.ALLOW:
         order["SP_ALLOW_OVERLAP"] = "1"

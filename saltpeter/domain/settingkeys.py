@@ -38,6 +38,7 @@ _ATTRIBUTES = {
     "default_wrapper_loglevel": "wrapper.loglevel",
     "default_wrapper_logdir": "wrapper.logdir",
     "respond_within": "respond_within_s",
+    "order_valid_for": "order_valid_for_s",
 }
 _OF_NO_USE = {
     "elasticsearch": "saltpeter keeps the history itself",

@@ -23,6 +23,7 @@ Flag = NewType("Flag", bool)
 Count = NewType("Count", int)
 Port = NewType("Port", int)  # 0: any free one
 Seconds = NewType("Seconds", float)
+OrderSeconds = NewType("OrderSeconds", float)
 Factor = NewType("Factor", float)
 ByteCount = NewType("ByteCount", int)
 AbsolutePath = NewType("AbsolutePath", str)
@@ -34,6 +35,7 @@ Words = NewType("Words", tuple[str, ...])
 Environment = NewType("Environment", Mapping[str, str])
 Secrets = NewType("Secrets", Mapping[str, SecretSource])
 
+SHORTEST_ORDER_S, LONGEST_ORDER_S = 60.0, 5 * 86400.0  # the machines remember for a week what they were given
 LONGEST_S = 3650 * 86400.0  # ten years
 SMALLEST_OUTPUT = 1024
 SMALLEST_HISTORY = 16 * 1024**2  # bytes
@@ -127,6 +129,13 @@ def seconds(node: Node) -> Seconds:
     if duration_s > LONGEST_S:
         raise Wrong(f"{word!r} is more than ten years")
     return Seconds(duration_s)
+
+
+def order_seconds(node: Node) -> OrderSeconds:
+    valid_s = seconds(node)
+    if not SHORTEST_ORDER_S <= valid_s <= LONGEST_ORDER_S:
+        raise Wrong(f"{scalar(node)!r} is not from a minute to five days")
+    return OrderSeconds(valid_s)
 
 
 def factor(node: Node) -> Factor:
@@ -319,7 +328,7 @@ def _make_converter() -> cattrs.Converter:
         Text: text, Flag: flag, Count: count, Port: port, Seconds: seconds, Factor: factor, ByteCount: byte_count,
         Share: share, Success: success, AbsolutePath: absolute_path, ProgramPath: program_path, UserName: user_name,
         SignalName: signal_name, Words: words, Targets: targets, Environment: environment, Secrets: secrets,
-        Retention: retention,
+        Retention: retention, OrderSeconds: order_seconds,
     }  # fmt: skip
     for kind, read in readers.items():
         made.register_structure_hook(kind, _hook(read))

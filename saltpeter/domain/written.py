@@ -19,6 +19,7 @@ from saltpeter.domain.values import (
     Environment,
     Factor,
     Flag,
+    OrderSeconds,
     Port,
     ProgramPath,
     Seconds,
@@ -132,6 +133,8 @@ class WrittenSettings:
     timezone: Text | None = None
     executor: Executor | None = None
     respond_within: Seconds | None = None
+    order_key: AbsolutePath | None = None
+    order_valid_for: OrderSeconds | None = None
     master_config: AbsolutePath | None = None
     retention: Retention | None = None
     elasticsearch: Ignored | None = None

@@ -68,10 +68,12 @@ def redacted(env: Mapping[Any, Any]) -> dict[str, Any]:
 
 def settings(now: Settings) -> dict[str, Any]:
     """The settings by the names that they have in the files."""
-    shown = attrs.asdict(now, filter=lambda field, _: field.name not in ("wrapper", "server_host", "respond_within_s"))
+    elsewhere = ("wrapper", "server_host", "respond_within_s", "order_valid_for_s")
+    shown = attrs.asdict(now, filter=lambda field, _: field.name not in elsewhere)
     return {
         **shown,
         "respond_within": now.respond_within_s,
+        "order_valid_for": now.order_valid_for_s,
         "default_saltpeter_server_host": now.server_host,
         "default_wrapper_path": now.wrapper.path,
         "default_wrapper_loglevel": now.wrapper.loglevel,

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from itertools import chain, repeat
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -15,7 +16,7 @@ from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.patience import Patience
 from saltpeter.engine.execution import Execution
-from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, Launcher, StartPlain, StartWrapper
+from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, Launcher
 from saltpeter.errors import LaunchError, LaunchUnknown
 from saltpeter.logs import fields
 from sp_wrapper import wire
@@ -26,14 +27,27 @@ _REPUBLISH_S = (1.0, 2.0, 5.0, 10.0)  # between attempts to publish; the last re
 _LOST_ANSWERS = 3  # so often a plain command must be gone without an answer before it counts as lost
 
 
-async def hand_out(launcher: Launcher, ticket: str, call: Call, machines: Collection[str]) -> None:
+Issue: TypeAlias = Callable[[Collection[str]], Awaitable[Call]]  # makes the call to those machines, as of now
+
+
+def always(call: Call) -> Issue:
+    """For a call that is good at any time."""
+
+    async def issue(machines: Collection[str]) -> Call:
+        await trio.lowlevel.checkpoint()
+        return call
+
+    return issue
+
+
+async def hand_out(launcher: Launcher, ticket: str, issue: Issue, machines: Collection[str]) -> None:
     """Publish until it is known to be out: always with the same ticket, so that no machine acts twice.
 
     Raises LaunchError when it never can be.
     """
     for pause_s in chain(_REPUBLISH_S, repeat(_REPUBLISH_S[-1])):
         try:
-            return await launcher.publish(ticket, call, machines)
+            return await launcher.publish(ticket, await issue(machines), machines)
         except LaunchUnknown as unknown:
             log.warning("Salt did not take job %s yet: %s", ticket, unknown, extra=fields("launch.unknown", jid=ticket))
         await trio.sleep(pause_s)
@@ -47,7 +61,7 @@ class Launch(abc.ABC):
     ticket: str
     executions: Mapping[str, Execution]  # by machine
     patience: Patience
-    call: Call
+    issue: Issue
 
     async def begin(self) -> None:
         """Publish; return when every execution has had its word: its confirmation, or without a wrapper its end."""
@@ -102,7 +116,7 @@ class Launch(abc.ABC):
 
     async def _publish(self, nursery: trio.Nursery) -> None:
         try:
-            await hand_out(self.launcher, self.ticket, self.call, tuple(self.executions))
+            await hand_out(self.launcher, self.ticket, self.issue, tuple(self.executions))
         except LaunchError as error:
             for execution in self.executions.values():
                 execution.finish(outcomes.launch_failed(outcomes.FAILED, str(error)))
@@ -148,7 +162,7 @@ class Launch(abc.ABC):
 class WrapperLaunch(Launch):
     """Salt's answer says whether the wrapper took the order; from then on the wrapper speaks for itself."""
 
-    call: StartWrapper
+    path: str  # of the wrapper
     _again: set[str] = attrs.field(factory=set, init=False)  # the machines that were given the order once more
 
     def word(self, execution: Execution) -> trio.Event:
@@ -182,7 +196,7 @@ class WrapperLaunch(Launch):
 
     def question(self) -> Call:
         [execution, *_] = self.executions.values()
-        return AskStatus(path=self.call.path, run=execution.id.run, attempt=execution.id.attempt)
+        return AskStatus(path=self.path, run=execution.id.run, attempt=execution.id.attempt)
 
     async def told(self, execution: Execution, answer: Answer) -> None:
         """What became of the order there? A machine that never saw it is given it again, under the same ticket."""
@@ -196,17 +210,22 @@ class WrapperLaunch(Launch):
             case "lost":
                 execution.finish(outcomes.failed("The wrapper died before it could record an end"))
             case "never seen":
-                self._again.add(execution.id.machine)
-                await hand_out(self.launcher, self.ticket, self.call, [execution.id.machine])
+                await self._give_again(execution)
             case _:  # it lives, but has no wrapper that could say more; Salt's answer to the launch will come
                 log.debug("%s cannot say what became of %s: %s", answer.machine, execution.id, answer.text)
+
+    async def _give_again(self, execution: Execution) -> None:
+        self._again.add(execution.id.machine)
+        try:
+            await hand_out(self.launcher, self.ticket, self.issue, [execution.id.machine])
+        except LaunchError as error:
+            execution.finish(outcomes.launch_failed(outcomes.FAILED, str(error)))
 
 
 @attrs.define(eq=False)
 class PlainLaunch(Launch):
     """Without a wrapper Salt's one answer is the end; until then the machine is asked whether it still runs."""
 
-    call: StartPlain
     _misses: dict[str, int] = attrs.field(factory=dict, init=False)
 
     def word(self, execution: Execution) -> trio.Event:

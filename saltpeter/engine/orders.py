@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from datetime import timedelta
+from functools import partial
 from itertools import groupby
 
 import attrs
@@ -16,8 +18,9 @@ from saltpeter.domain.state import Launched
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.gather import Pile
 from saltpeter.engine.launcher import Call, KillPlain, KillThroughWrapper, Launcher, StartPlain, StartWrapper
-from saltpeter.engine.launching import Launch, PlainLaunch, WrapperLaunch, hand_out
+from saltpeter.engine.launching import Launch, PlainLaunch, WrapperLaunch, always, hand_out
 from saltpeter.engine.means import Means
+from saltpeter.engine.signing import signed
 from saltpeter.errors import LaunchError
 from saltpeter.logs import fields
 from sp_wrapper import wire
@@ -82,12 +85,23 @@ class Orders:
         by_machine = {execution.id.machine: execution for execution in executions}
         patience = Patience(self.means.settings().respond_within_s)
         if self.job.use_wrapper:
-            order = self._wrapper_order(executions[0].id.attempt)
-            return WrapperLaunch(self._launcher, ticket, by_machine, patience, order)
-        return PlainLaunch(self._launcher, ticket, by_machine, patience, self._plain_order())
+            issue = partial(self._wrapper_order, executions[0].id.attempt)
+            return WrapperLaunch(self._launcher, ticket, by_machine, patience, issue, self.job.wrapper.path)
+        return PlainLaunch(self._launcher, ticket, by_machine, patience, always(self._plain_order()))
 
-    def _wrapper_order(self, attempt: int) -> StartWrapper:
-        env = wrapper_env(self.job, run=self.run, attempt=attempt, token=self.token, url=self.means.machines_url)
+    async def _wrapper_order(self, attempt: int, machines: Collection[str]) -> StartWrapper:
+        """An order as of now: each time that it is handed out it is made anew. Raises LaunchError."""
+        settings = self.means.settings()
+        env = wrapper_env(
+            self.job,
+            run=self.run,
+            attempt=attempt,
+            token=self.token,
+            url=self.means.machines_url,
+            expires_at=self.means.now() + timedelta(seconds=settings.order_valid_for_s),
+        )
+        if settings.order_key is not None:
+            env = await signed(env, self.run, machines, settings.order_key)
         return StartWrapper(path=self.job.wrapper.path, env=env)
 
     def _plain_order(self) -> StartPlain:
@@ -122,7 +136,7 @@ class Orders:
         """Without a wrapper it is sent until it has worked: it may come before the command has even started."""
         while machines := [execution.id.machine for execution in executions if not execution.reported]:
             try:
-                await hand_out(self._launcher, self._launcher.ticket(), call, machines)
+                await hand_out(self._launcher, self._launcher.ticket(), always(call), machines)
             except LaunchError as error:
                 text = "The kill of %s did not go out: %s"
                 return log.error(text, self.run, error, extra=fields("kill.failed", run=self.run))

@@ -10,7 +10,7 @@ import trio
 
 from saltpeter.domain.job import Job
 from saltpeter.engine.launcher import Launcher, Ping
-from saltpeter.engine.launching import hand_out
+from saltpeter.engine.launching import always, hand_out
 from saltpeter.errors import LaunchUnknown
 from saltpeter.logs import fields
 
@@ -50,7 +50,7 @@ async def _first_to_answer(launcher: Launcher, machines: Collection[str], wanted
     alive: set[str] = set()
     ticket = launcher.ticket()
     async with launcher.answers(ticket) as answers:
-        await hand_out(launcher, ticket, Ping(), machines)
+        await hand_out(launcher, ticket, always(Ping()), machines)
         asked_at = trio.current_time()
         with trio.move_on_after(within_s) as patience:
             async for answer in answers:

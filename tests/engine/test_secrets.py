@@ -206,10 +206,10 @@ async def connects(b: Bottle, run: str, attempt: int = 1) -> Execution:
 
 def test_the_order_has_their_names_only() -> None:
     two = {"PASSWORD": SecretSource(file="/etc/secret"), "KEY": SecretSource(command="pass key")}
-    env = wrapper_env(job(secret_env=two), run="r", attempt=1, token="t", url="ws://x/")
+    env = wrapper_env(job(secret_env=two), run="r", attempt=1, token="t", url="ws://x/", expires_at=NOON)
     assert env["SP_SECRETS"] == "PASSWORD,KEY"
     assert not any("secret" in value or "pass key" in value for value in env.values())
-    assert "SP_SECRETS" not in wrapper_env(job(), run="r", attempt=1, token="t", url="ws://x/")
+    assert "SP_SECRETS" not in wrapper_env(job(), run="r", attempt=1, token="t", url="ws://x/", expires_at=NOON)
 
 
 async def test_a_wrapper_gets_them_until_its_command_has_started(autojump_clock: MockClock) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from sp_wrapper import __version__, claim, state
+from sp_wrapper import __version__, authority, claim, state
 from sp_wrapper.channel import Job
 from sp_wrapper.codes import ERROR, REFUSED
 from sp_wrapper.detach import detach
@@ -36,11 +36,12 @@ def launch(environ: Mapping[str, str], keep: tuple[int, ...] = ()) -> int:
     """Take the order, leave a supervisor behind that carries it out, and say so in one line."""
     try:
         order = parse(environ)
+        authority.check(environ, os.path.abspath(sys.argv[0]), time.time())
         home = state.StateDir(state.state_path(environ, os.geteuid()))
         own, claim_lock = claim.take(home, order, environ)
     except claim.Refused as exc:
         return _say(f"refused: {exc}", REFUSED)
-    except (OrderError, state.StateError) as exc:
+    except (OrderError, authority.Unauthorised, state.StateError) as exc:
         return _say(str(exc), ERROR)
     except OSError as exc:
         return _say(f"the run could not be claimed: {exc}", ERROR)
