@@ -138,6 +138,9 @@ class Client:
                 return await self._subscribe(subscriptions)
             case verbs.Unsubscribe(jobs):
                 return self._unsubscribe(jobs)
+            case verbs.Leave(job, machine):
+                self._tails.leave(job, machine)
+                return self._subscribed()
             case verbs.Acknowledge():
                 return {}  # the pace is TCP's; a client that never acks gets its output all the same
             case verbs.GetTimeline() as asked:
@@ -181,24 +184,29 @@ class Client:
         self._poke()
         if refused:
             raise refused[0]
-        return {"subscribed": list(self._viewer.subscribed)}
+        return self._subscribed()
 
     async def _begin(self, wanted: verbs.Subscription) -> None:
-        state = self._board.state
-        newest = views.newest_run(state, wanted.job)
-        if newest is None:
-            self._desk.queries.job(wanted.job)
+        newest = views.newest_run(self._board.state, wanted.job)
         pinned = None if wanted.instance is None else await self._desk.queries.find(wanted.instance)
+        if pinned is None and newest is None:
+            self._desk.queries.job(wanted.job)
         if pinned is not None and pinned.job != wanted.job:
             raise CommandRefused("unknown_run", f"{pinned.id} is a run of {pinned.job}")
         if wanted.job not in self._viewer.subscribed and len(self._viewer.subscribed) >= MAX_SUBSCRIBED:
             raise CommandRefused("busy", f"you have subscribed to {MAX_SUBSCRIBED} jobs already")
         run = pinned or newest
         self._viewer.subscribe(wanted.job, pinned)
-        self._tails.want(wanted.job, run.id if run else "", wanted.machine, wanted.position)
+        if wanted.output:
+            self._tails.want(wanted.job, run.id if run else "", wanted.machine, wanted.position)
+        else:
+            self._tails.want_none(wanted.job)
 
     def _unsubscribe(self, jobs: Sequence[str]) -> Result:
         for job in jobs:
             self._viewer.unsubscribe(job)
             self._tails.forget(job)
+        return self._subscribed()
+
+    def _subscribed(self) -> Result:
         return {"subscribed": list(self._viewer.subscribed)}

@@ -79,8 +79,10 @@ class Deltas:
         return self._watched.keys()
 
     def subscribe(self, job: str, run: RunState | None = None) -> None:
-        """Begin to tell of `job` in detail: of `run`, or of its newest run. What was subscribed is told again."""
-        self._watched[job] = _Watched(run)
+        """Tell of `job` in detail: of `run`, or of its newest run."""
+        known = self._watched.get(job)
+        if known is None or (known.pinned and known.pinned.id) != (run and run.id):
+            self._watched[job] = _Watched(run)
 
     def unsubscribe(self, job: str) -> None:
         self._watched.pop(job, None)

@@ -16,6 +16,7 @@ OF_REQUESTS: Mapping[type[Any], Role] = {
     verbs.Hello: Role.VIEWER,
     verbs.Subscribe: Role.VIEWER,
     verbs.Unsubscribe: Role.VIEWER,
+    verbs.Leave: Role.VIEWER,
     verbs.Acknowledge: Role.VIEWER,
     verbs.GetRuns: Role.VIEWER,
     verbs.GetRun: Role.VIEWER,

@@ -187,6 +187,17 @@ class Tails:
             following.only.add(machine)
         following.tails[machine] = Tail(job, run, machine, skip=position)
 
+    def want_none(self, job: str) -> None:
+        """Follow no machine; those that are followed already go on."""
+        self._jobs.setdefault(job, _Following(only=set()))
+
+    def leave(self, job: str, machine: str) -> None:
+        """Follow `machine` no longer, where it was asked for by name."""
+        following = self._jobs.get(job)
+        if following is not None and following.only is not None:
+            following.only.discard(machine)
+            following.tails.pop(machine, None)
+
     def forget(self, job: str) -> None:
         """Send the job's output from its beginning, if it is asked for again."""
         self._jobs.pop(job, None)

@@ -94,13 +94,14 @@ class Hello:
 class Subscription:
     """Details and output of `job`: of `instance`, or of whichever run is the newest.
 
-    `machine` narrows the output to it; from `position` on, in UTF-16 code units.
+    `machine` narrows the output to it; from `position` on, in UTF-16 code units. Without `output` none is wanted.
     """
 
     job: JobName
     machine: AnyMachine = None
     instance: AnyRun = None
     position: Annotated[int, Given("position", COUNT)] = 0
+    output: Annotated[bool, Given("output", FLAG)] = True
 
 
 @attrs.frozen
@@ -111,6 +112,14 @@ class Subscribe:
 @attrs.frozen
 class Unsubscribe:
     jobs: tuple[str, ...]
+
+
+@attrs.frozen
+class Leave:
+    """No more output of `machine`; of the job it is told all the same."""
+
+    job: JobName
+    machine: Machine
 
 
 @attrs.frozen
@@ -288,6 +297,7 @@ Verb: TypeAlias = Union[
     Signal,
     Subscribe,
     Unsubscribe,
+    Leave,
     Acknowledge,
     GetRuns,
     GetRun,
@@ -312,6 +322,7 @@ Verb: TypeAlias = Union[
 ]
 
 _SUBSCRIPTION = record(Subscription)
+_LEAVE = record(Leave)
 
 
 def _subscribe(where: str, value: Any) -> Subscribe:
@@ -320,7 +331,16 @@ def _subscribe(where: str, value: Any) -> Subscribe:
     subscription: Subscription = _SUBSCRIPTION.read(where, value)
     if subscription.position and subscription.machine is None:
         raise BadRequest("bad_value", f"{where}.position is that of one machine: {where}.machine is missing")
+    if not subscription.output and subscription.machine is not None:
+        raise BadRequest("bad_value", f"{where}.machine says whose output is wanted, and {where}.output that none is")
     return Subscribe((subscription,))
+
+
+def _unsubscribe(where: str, value: Any) -> Unsubscribe | Leave:
+    if not isinstance(value, dict):
+        return Unsubscribe(NAMES.read(where, value))
+    leave: Leave = _LEAVE.read(where, value)
+    return leave
 
 
 VERBS: Mapping[str, Kind] = {
@@ -332,7 +352,7 @@ VERBS: Mapping[str, Kind] = {
     "pause": record(Signal, short="cron", signal="STOP"),
     "resume": record(Signal, short="cron", signal="CONT"),
     "subscribe": Kind(_subscribe, {"anyOf": [NAMES.schema, _SUBSCRIPTION.schema]}),
-    "unsubscribe": Kind(lambda where, value: Unsubscribe(NAMES.read(where, value)), NAMES.schema),
+    "unsubscribe": Kind(_unsubscribe, {"anyOf": [NAMES.schema, _LEAVE.schema]}),
     "ack": record(Acknowledge),
     "getRuns": record(GetRuns),
     "getRun": record(GetRun, short="job_instance"),

@@ -21,11 +21,12 @@ export class Disconnected extends Error {
 }
 
 export class Link {
-  /** `onMessage` gets each message that is no reply; `onChange` is told when `live` changes. */
-  constructor(url, onMessage, onChange) {
+  /** `hello` gives what is said first; `onMessage` gets each message that is no reply; `onChange` is told when `live` changes. */
+  constructor(url, hello, onMessage, onChange) {
     this.live = false;
     this.since = Date.now();
     this._url = url;
+    this._hello = hello;
     this._onMessage = onMessage;
     this._onChange = onChange;
     this._waiting = new Map(); // id -> {resolve, reject}
@@ -60,6 +61,7 @@ export class Link {
 
   _opened() {
     this._failures = 0;
+    this._socket.send(JSON.stringify({ hello: this._hello() }));
     this._set(true);
     this._listenForSilence();
   }

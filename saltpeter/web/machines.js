@@ -7,40 +7,32 @@ import { stateOfOutcome } from './parts.js';
 export const ORDER = ['failed', 'lost', 'timeout', 'killed', 'skipped', 'paused', 'running', 'waiting', 'ok'];
 export const LIVING = new Set(['paused', 'running', 'waiting']);
 
-/** `known` is the answer to getRun, or undefined; `told` the newest details of the run, or undefined. */
-export function machinesOf(known, told) {
-  const names = new Set([...Object.keys(known?.results ?? {}), ...Object.keys(told?.results ?? {})]);
-  return [...names].map((machine) => asRow(machine, known?.results?.[machine], told?.results?.[machine]));
+/** `told` is what is known of the run, or undefined. */
+export function machinesOf(told) {
+  return Object.entries(told?.results ?? {}).map(([machine, part]) => asRow(machine, part));
 }
 
-function asRow(machine, known = {}, told) {
-  const late = told?.late ?? known.late;
+function asRow(machine, part) {
   return {
     machine,
-    state: told ? stateTold(told) : stateKnown(known),
-    outcome: told?.outcome ?? known.outcome ?? '',
-    code: told?.retcode ?? known.retcode ?? '',
-    startedAt: instant(told?.starttime || known.started || known.confirmed || known.launched),
-    endedAt: instant(told?.endtime || known.ended),
-    heartbeatAt: instant(told?.last_heartbeat),
-    pid: known.pid ?? '',
-    version: told?.wrapper_version || known.wrapper_version || '',
-    length: told?.output_length ?? known.output_length ?? 0,
-    attempt: told?.attempt ?? known.attempt ?? 1,
-    text: known.text ?? '',
-    late: late ?? null,
-    receipt: known.receipt ?? null,
-    usage: known.usage ?? null,
+    state: stateOf(part),
+    outcome: part.outcome ?? '',
+    code: part.retcode ?? '',
+    startedAt: instant(part.started || part.confirmed || part.launched),
+    endedAt: instant(part.ended),
+    heartbeatAt: instant(part.last_heartbeat),
+    pid: part.pid ?? '',
+    version: part.wrapper_version,
+    length: part.output_length,
+    attempt: part.attempt,
+    text: part.text,
+    late: part.late,
+    receipt: part.receipt,
+    usage: part.usage,
   };
 }
 
-function stateTold({ outcome, retcode, paused, wrapper_version }) {
-  if (outcome) return stateOfOutcome(outcome, retcode);
-  if (paused) return 'paused';
-  return wrapper_version ? 'running' : 'waiting';
-}
-
-function stateKnown({ state, outcome, retcode }) {
+function stateOf({ state, outcome, retcode }) {
   if (outcome) return stateOfOutcome(outcome, retcode);
   return { running: 'running', paused: 'paused' }[state] ?? 'waiting';
 }
@@ -53,12 +45,4 @@ export function grouped(machines, query) {
     if (words.every((word) => row.machine.toLowerCase().includes(word))) groups.get(row.state).push(row);
   }
   return [...groups].flatMap(([state, rows]) => (rows.length ? [{ heading: true, state, count: rows.length }, ...rows] : []));
-}
-
-/** What a refresh of the ledger's view hangs on: it changes when a machine has started or ended. */
-export function progress(told, living) {
-  const results = Object.values(told?.results ?? {});
-  const count = (key) => results.reduce((sum, each) => sum + (each[key] ? 1 : 0), 0);
-  const late = count('late');
-  return [told?.verdict, results.length, count('wrapper_version'), count('endtime'), late, living?.machines.length].join();
 }

@@ -8,42 +8,96 @@ export function emptyModel() {
     version: 0,
     jobsVersion: 0,
     spVersion: '',
+    life: '', // of the daemon that has told this
+    serial: 0, // up to which it has
     jobs: new Map(), // name -> Job, in the order of their names
     problems: [],
     maintenance: { global: false, machines: [] },
-    running: new Map(), // run -> {run, job, startedAt, machines, targets}
+    running: new Map(), // run -> Living
     runningByJob: new Map(), // job -> its living runs, newest first
     last: new Map(), // job -> {startedAt, verdict, ok, run, nextAt}
-    details: new Map(), // run -> {nextAt, verdict, results}
-    complete: false, // whether the first config and status have come
+    details: new Map(), // run -> {run, results: {machine: part}, version}
+    complete: false, // whether the snapshot has come
   };
+}
+
+/** What a hello says of what is known already. */
+export function known({ life, serial, complete }) {
+  return complete ? { life, serial } : {};
 }
 
 export const collator = new Intl.Collator(undefined, { numeric: true });
 
 const readers = {
-  config(model, { config, sp_version }) {
+  snapshot(model, { life, sp_version, jobs, runs, ...told }) {
+    model.life = life;
     model.spVersion = sp_version;
-    const ordered = Object.entries(config.crons).sort(([one], [other]) => collator.compare(one, other));
-    model.jobs = new Map(ordered.map(([name, cron]) => [name, asJob(name, cron)]));
-    model.problems = config.problems ?? [];
-    model.maintenance = config.maintenance;
-    model.jobsVersion += 1;
-  },
-  status(model, { running, last_state }) {
-    model.running = new Map(Object.entries(running).map(([run, told]) => [run, asLiving(run, told)]));
-    model.runningByJob = byJob(model.running);
-    for (const [job, told] of Object.entries(last_state)) model.last.set(job, asLast(told));
+    model.jobs = new Map();
+    model.last = new Map();
+    model.running = new Map();
+    model.runningByJob = new Map();
+    readers.changes(model, { jobs, runs, ...told });
     model.complete = true;
   },
-  details(model, { data }) {
-    const { job_instance: run, next_run, verdict, results } = data;
-    if (!run) return;
-    model.details.delete(run); // so that the map has the newest last
-    model.details.set(run, { nextAt: instant(next_run), verdict, results });
+  changes(model, { serial, crons, jobs = {}, runs = {}, maintenance, problems }) {
+    model.serial = serial;
+    if (crons) define(model, crons);
+    for (const [job, told] of Object.entries(jobs)) model.last.set(job, asLast(told));
+    for (const [run, told] of Object.entries(runs)) follow(model, run, told);
+    model.maintenance = maintenance ?? model.maintenance;
+    model.problems = problems ?? model.problems;
+    if (crons || problems) model.jobsVersion += 1;
+  },
+  run(model, { job_instance, whole, run, results, lengths }) {
+    const before = whole ? undefined : model.details.get(job_instance);
+    const all = before?.results ?? {};
+    Object.assign(all, results);
+    for (const [machine, length] of Object.entries(lengths ?? {})) all[machine] = { ...all[machine], output_length: length };
+    model.details.delete(job_instance); // so that the map has the newest last
+    model.details.set(job_instance, { run: run ?? before?.run, results: all, version: model.version });
     if (model.details.size > DETAILS_KEPT) model.details.delete(model.details.keys().next().value);
   },
 };
+
+function define(model, crons) {
+  for (const [name, cron] of Object.entries(crons)) {
+    if (cron === null) model.jobs.delete(name);
+    else model.jobs.set(name, asJob(name, cron));
+  }
+  model.jobs = new Map([...model.jobs].sort(([one], [other]) => collator.compare(one, other)));
+}
+
+/** A living run. */
+class Living {
+  constructor(run, { cron, started, by }) {
+    Object.assign(this, { run, job: cron, startedAt: instant(started), by, states: new Map() });
+  }
+
+  /** The machines that have not ended; `open` is how many they are, of `targets` in all. */
+  get machines() {
+    return [...this.states].filter(([, state]) => state !== 'ended').map(([machine]) => machine);
+  }
+}
+
+/** Take in what has changed of a run; null: it lives no longer. */
+function follow(model, run, told) {
+  const living = told && (model.running.get(run) ?? new Living(run, told));
+  const job = living?.job ?? model.running.get(run)?.job;
+  if (living) {
+    Object.assign(living, { targets: told.targets, open: told.open, failed: told.failed });
+    for (const [machine, state] of Object.entries(told.machines)) living.states.set(machine, state);
+  }
+  if (Boolean(living) === model.running.has(run)) return;
+  const others = (model.runningByJob.get(job) ?? []).filter((each) => each.run !== run);
+  if (living) {
+    model.running.set(run, living);
+    model.runningByJob.set(job, [living, ...others].sort((one, other) => other.startedAt - one.startedAt));
+  } else {
+    model.running.delete(run);
+    if (others.length) model.runningByJob.set(job, others);
+    else model.runningByJob.delete(job);
+  }
+}
 
 /** Take `message` in; whether it was one that the model knows. */
 export function fold(model, message) {
@@ -81,18 +135,8 @@ export function scheduleAsWritten(keys) {
   return shown.map((field) => String(keys[field] ?? '*')).join(' ');
 }
 
-function asLiving(run, { name, started, machines, targets }) {
-  return { run, job: name, startedAt: instant(started), machines, targets: targets ?? machines.length };
-}
-
 function asLast({ last_run, result_ok, verdict, job_instance, next_run }) {
   return { startedAt: instant(last_run), ok: result_ok, verdict, run: job_instance, nextAt: instant(next_run) };
-}
-
-function byJob(running) {
-  const found = new Map();
-  for (const living of running.values()) found.set(living.job, [living, ...(found.get(living.job) ?? [])]);
-  return found;
 }
 
 /** Whether `job` counts as failing: its newest run has ended, and not well. */

@@ -59,7 +59,7 @@ function useFeed(job, run, machine) {
     return () => {
       deaf();
       clearTimeout(timer.current);
-      ask('unsubscribe', job).catch(() => {}); // without a connection there is no subscription either
+      ask('unsubscribe', { cron: job, machine }).catch(() => {}); // without a connection there is no subscription either
     };
   }, []);
   useEffect(() => {

@@ -1,18 +1,20 @@
 // The one session of this page: connection, model, preferences. Components use the hooks at the end.
 
 import { Link } from './link.js';
-import { emptyModel, fold } from './model.js';
+import { emptyModel, fold, known } from './model.js';
 import { parse } from './route.js';
 import { useEffect, useState } from './ui.js';
 
 const listeners = new Set();
 const taps = new Set(); // who gets every message: output, receipts
 let drawing = 0;
+let drawn = 0; // how often all were told to draw
 
 /** Draw again with the next frame, however often this is said until then. */
 export function redraw() {
   drawing ||= setTimeout(() => {
     drawing = 0;
+    drawn += 1;
     for (const listener of [...listeners]) listener();
   }, 16);
 }
@@ -22,8 +24,12 @@ export const session = {
   model: emptyModel(),
   clockOffset: 0, // ms to add to this machine's clock for the daemon's
   route: parse(location.hash),
-  link: new Link(`${scheme}://${location.host}/ws`, heard, changed),
+  link: new Link(`${scheme}://${location.host}/ws`, hello, heard, changed),
 };
+
+function hello() {
+  return { protocol: 2, ...known(session.model) };
+}
 
 function heard(message) {
   if (fold(session.model, message)) redraw();
@@ -31,7 +37,7 @@ function heard(message) {
 }
 
 function changed(live) {
-  if (live) learnClock(); // all else is told anew without being asked for
+  if (live) learnClock(); // all else is told without being asked for
   redraw();
 }
 
@@ -113,9 +119,11 @@ export const switchTheme = () => prefer('theme', THEMES[(THEMES.indexOf(theme())
 /** Draw the component again whenever anything has changed. */
 export function useSession() {
   const [, touch] = useState(0);
+  const before = drawn;
   useEffect(() => {
     const listener = () => touch((count) => count + 1);
     listeners.add(listener);
+    if (drawn !== before) listener(); // an effect comes later than the drawing: what came between was not heard
     return () => listeners.delete(listener);
   }, []);
   return session;
@@ -131,11 +139,9 @@ export function useNow() {
   return Math.max(at, now());
 }
 
-const REPEAT_MS = 5000; // what may still change is asked for again, in case no push tells of it
-
 /** The answer to a request: {result, error, busy}. Asked again when the connection is back or `again` changes,
     yet at most every `apartMs`; the last answer stays until then. */
-export function useAnswer(verb, value, again = 0, apartMs = 1000, isFinal = () => true) {
+export function useAnswer(verb, value, again = 0, apartMs = 1000) {
   const key = JSON.stringify([verb, value]);
   const [answer, set] = useState({ key, busy: true });
   const [lastAsked] = useState({ at: 0, key: '' });
@@ -144,19 +150,27 @@ export function useAnswer(verb, value, again = 0, apartMs = 1000, isFinal = () =
     if (!live || value === null) return undefined;
     const wait = lastAsked.key === key ? Math.max(0, lastAsked.at + apartMs - Date.now()) : 0;
     let wanted = true;
-    let timer;
-    const inquire = async () => {
+    const timer = setTimeout(async () => {
       Object.assign(lastAsked, { at: Date.now(), key });
       const got = await ask(verb, value).then((result) => ({ result }), (error) => ({ error }));
-      if (!wanted) return;
-      set({ key, ...got });
-      if (got.result && !isFinal(got.result)) timer = setTimeout(inquire, Math.max(apartMs, REPEAT_MS));
-    };
-    timer = setTimeout(inquire, wait);
+      if (wanted) set({ key, ...got });
+    }, wait);
     return () => {
       wanted = false;
       clearTimeout(timer);
     };
   }, [key, live, again]);
   return answer.key === key ? answer : { key, busy: true };
+}
+
+/** All about a run, as it goes: {told: {run, results, version}, error}; `told` is undefined until it has come. */
+export function useRun(job, run) {
+  const { link, model } = useSession();
+  const [error, set] = useState(null);
+  useEffect(() => {
+    if (!link.live) return;
+    ask('subscribe', { cron: job, job_instance: run, output: false }).then(() => set(null), set);
+  }, [job, run, link.live]);
+  useEffect(() => () => void ask('unsubscribe', job).catch(() => {}), [job]); // without a connection there is none either
+  return { told: model.details.get(run), error };
 }

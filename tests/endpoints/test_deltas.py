@@ -341,3 +341,28 @@ async def test_protocol_1_may_be_asked_for_by_name(autojump_clock: MockClock) ->
         await client.say(hello={"protocol": 1}, id=1)
         heard = {message["type"] for message in await client.hear_all(1)}
         assert heard == {"reply", "config", "status"}
+
+
+async def test_output_of_one_machine_can_be_added_and_left(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01", "db02")
+    about = {"cron": "backup", "job_instance": RUN}
+    async with dial(scene.front()) as client:
+        await greet(client)
+        await client.say(subscribe={**about, "output": False})
+        scene.write(DB01, b"one\n")
+        scene.write(DB02, b"two\n")
+        assert not [each for each in await client.hear_all(5) if each["type"] == "output_chunk"]
+        scene.end(DB01)
+        scene.end(DB02)
+        await client.hear_all(5)
+        await client.say(subscribe={**about, "machine": "db01"})
+        [chunk] = await client.hear_all(5)  # and the run is not told anew
+        assert (chunk["chunk"], chunk["is_complete"]) == ("one\n", True)
+        await client.say(unsubscribe={"cron": "backup", "machine": "db01"}, id=1)
+        assert (await client.hear())["result"] == {"subscribed": ["backup"]}
+        await client.say(subscribe={**about, "machine": "db02", "output": False}, id=2)
+        assert (await client.hear())["error"]["code"] == "bad_value"
+        await client.say(subscribe={**about, "machine": "db02"})
+        [chunk] = await client.hear_all(5)
+        assert chunk["machine"] == "db02"

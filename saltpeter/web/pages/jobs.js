@@ -170,9 +170,9 @@ function Living({ living, glance }) {
 
 function Alive({ living, glance }) {
   const now = useNow();
-  const [{ run, machines, targets, startedAt }] = living;
+  const [{ run, open, targets, startedAt }] = living;
   return html`<a class="plain" tabindex="-1" href=${runAddress(run)}>
-    <${Mark} state="running" /> ${machines.length} of ${targets}${living.length > 1 ? ` (${living.length} runs)` : ''}
+    <${Mark} state="running" /> ${open} of ${targets}${living.length > 1 ? ` (${living.length} runs)` : ''}
     <${Progress} startedAt=${startedAt} usual=${glance?.usual} now=${now} />
   </a>`;
 }

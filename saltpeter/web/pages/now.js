@@ -62,9 +62,9 @@ function Running({ model }) {
     <h2>Running <span class="count">${living.length || ''}</span></h2>
     ${living.length === 0 && html`<${Empty}>Nothing runs.<//>`}
     <ul class="list">
-      ${living.slice(0, SHOWN).map(({ run, job, startedAt, machines, targets }) => html`<li key=${run}>
+      ${living.slice(0, SHOWN).map(({ run, job, startedAt, open, targets }) => html`<li key=${run}>
         <${Mark} state="running" /><a href=${runAddress(run)}>${job}</a>
-        <span class="fill muted">${machines.length} of ${plural(targets, 'machine')}</span>
+        <span class="fill muted">${open} of ${plural(targets, 'machine')}</span>
         <span class="number"><${Lasting} from=${startedAt} /></span>
       </li>`)}
     </ul>

@@ -1,35 +1,33 @@
 // One run, live: its machines by state, the output of one of them, and what can be done to them.
 
 import { useKeys } from '../keys.js';
-import { grouped, LIVING, machinesOf, progress } from '../machines.js';
+import { grouped, LIVING, machinesOf } from '../machines.js';
 import { described, halt, kill } from '../operations.js';
 import { OutputPanel } from '../output.js';
 import { Ago, At, Empty, Failure, Lasting, Mark, State, stateOfVerdict, WORDS } from '../parts.js';
 import { jobAddress, jobOfRun, runAddress } from '../route.js';
-import { adjust, useAnswer, useSession } from '../session.js';
+import { adjust, useRun, useSession } from '../session.js';
 import { bytes, span } from '../times.js';
 import { html, useMemo, useState } from '../ui.js';
 import { Windowed } from '../windowed.js';
 
 const ROW = 30;
-const PER_MACHINE_MS = 2; // how much less often a large run is asked for as a whole
 const FEW = 12; // machines that need no search field
 
 export function RunPage({ route }) {
   const { model } = useSession();
   const [run] = route.names;
   const job = jobOfRun(run);
-  const told = model.details.get(run);
+  const { told, error } = useRun(job, run);
   const living = model.running.get(run);
-  const size = living?.targets ?? Object.keys(told?.results ?? {}).length;
-  const { result, error } = useAnswer('getRun', { job_instance: run }, progress(told, living), Math.max(1000, size * PER_MACHINE_MS), (told) => Boolean(told.ended));
-  const machines = useMemo(() => machinesOf(result, told), [result, told]);
+  const result = told?.run;
+  const machines = useMemo(() => machinesOf(told), [told]);
   const [query, setQuery] = useState('');
   const [picked, choose] = useState(new Set());
   const rows = useMemo(() => grouped(machines, query), [machines, query]);
   const chosen = useMemo(() => chosenOf(machines, picked), [machines, picked]);
-  const ended = result?.ended || (!living && told?.verdict);
-  const verdict = result?.verdict || told?.verdict || '';
+  const ended = result?.ended;
+  const verdict = result?.verdict || '';
   const open = route.query.m ?? rows.find((row) => !row.heading)?.machine;
   const row = machines.find((each) => each.machine === open);
   const show = (machine) => adjust(runAddress(run, { m: machine }));
