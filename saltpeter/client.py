@@ -69,6 +69,11 @@ class Client(AsyncIterator[dict[str, Any]]):
             else:
                 raise CommandRefused(message["error"]["code"], message["error"]["message"])
 
+    async def hello(self, *, listen: bool = True) -> dict[str, Any]:
+        """Speak protocol 2 from now on. Without `listen` only answers come, and what is subscribed to."""
+        answer: dict[str, Any] = await self.request("hello", {"protocol": 2, "listen": listen})
+        return answer
+
     async def __anext__(self) -> dict[str, Any]:
         return self._pushed.popleft() if self._pushed else await self._receive()
 

@@ -14,6 +14,7 @@ import click
 import trio
 from exceptiongroup import BaseExceptionGroup, catch
 
+from saltpeter.cli.overview import overview
 from saltpeter.client import Access, Client, ConnectionLost, DaemonUnreachable, connect, host_and_port
 from saltpeter.domain.moments import FORMS, MomentError, moment
 from saltpeter.engine.clock import now
@@ -145,8 +146,7 @@ def complete_jobs(context: click.Context, _parameter: click.Parameter, begun: st
     async def look() -> list[str]:
         with trio.move_on_after(COMPLETE_S):
             async with connect(_place(context.params.get("where")), access(context)) as client:
-                jobs = (await told(client, "config"))["config"]["crons"]
-                return [name for name in jobs if name.startswith(begun)]
+                return [name for name in (await overview(client)).crons if name.startswith(begun)]
         return []
 
     try:
@@ -168,11 +168,16 @@ def _checked_place(_context: click.Context, _parameter: click.Parameter, where: 
     return where
 
 
-def ask(where: str | None, conversation: Callable[[Client], Awaitable[T]]) -> T:
-    """Hold `conversation` with the daemon. Errors of ours end the program."""
+def ask(where: str | None, conversation: Callable[[Client], Awaitable[T]], *, listen: bool = False) -> T:
+    """Hold `conversation` with the daemon. Errors of ours end the program.
+
+    With `listen` the conversation itself says hello; else only what it asks for is answered.
+    """
 
     async def converse() -> T:
         async with connect(_place(where), access(click.get_current_context())) as client:
+            if not listen:
+                await client.hello(listen=False)
             return await conversation(client)
 
     with plain_errors():
@@ -185,7 +190,7 @@ def _place(where: str | None) -> Path | str:
 
 
 async def told(client: Client, kind: str) -> dict[str, Any]:
-    """The next message of that kind; the daemon sends `config` and `status` to everybody who connects."""
+    """The next message of that kind."""
     async for message in client:
         if message["type"] == kind:
             return message

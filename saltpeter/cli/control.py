@@ -11,6 +11,7 @@ import click
 from saltpeter.cli import screen, words
 from saltpeter.cli.common import EXIT_FAILED, ask, fail, job_argument, json_option, socket_option, told
 from saltpeter.cli.follow import follow, verdict_code
+from saltpeter.cli.overview import overview
 from saltpeter.client import Client
 from saltpeter.domain.moments import span
 
@@ -129,13 +130,13 @@ def _kill_requests(job: str, machines: Sequence[str], options: Mapping[str, Any]
 
 def _confirm(where: str | None, job: str, machines: Sequence[str], instance: str | None) -> None:
     """Ask, in a conversation's pause: the daemon waits for nobody who types."""
-    running = ask(where, lambda client: told(client, "status"))["running"]
+    runs = ask(where, overview, listen=True).runs
     concerned = [
         machine
-        for run, about in running.items()
-        if about["name"] == job and instance in (None, run)
-        for machine in about["machines"]
-        if not machines or machine in machines
+        for run, about in runs.items()
+        if about["cron"] == job and instance in (None, run)
+        for machine, state in about["machines"].items()
+        if state != "ended" and (not machines or machine in machines)
     ]
     if len(concerned) > 1:
         question = f"End {job} on {words.count(len(concerned), 'machine')} ({words.names(sorted(concerned))})?"

@@ -89,15 +89,19 @@ class Pending:
 
     run: str
     machine: str | None
-    machines: set[str] = attrs.field(factory=set, init=False)  # whose output is not complete, once it is over
     is_over: bool = attrs.field(default=False, init=False)
+    _taking_part: set[str] = attrs.field(factory=set, init=False)
     _complete: set[str] = attrs.field(factory=set, init=False)
 
     def take(self, message: Mapping[str, Any]) -> None:
         match message:
             case {"type": "output_chunk", "instance": self.run, "is_complete": True, "machine": machine}:
                 self._complete.add(machine)
-            case {"type": "details", "data": {"job_instance": self.run, "verdict": verdict, "results": results}}:
-                self.is_over = bool(verdict)
-                self.machines = {*results} if self.machine is None else {self.machine}
-        self.machines -= self._complete
+            case {"type": "run", "job_instance": self.run, "run": about, "results": results}:
+                self.is_over = about["verdict"] is not None
+                self._taking_part |= results.keys()
+
+    @property
+    def machines(self) -> set[str]:
+        """Whose output is not complete yet."""
+        return (self._taking_part if self.machine is None else {self.machine}) - self._complete

@@ -16,12 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from saltpeter.cli import screen, words
-from saltpeter.cli.common import ask, json_option, socket_option, told
+from saltpeter.cli.common import ask, json_option, socket_option
+from saltpeter.cli.overview import Overview, overview
 from saltpeter.client import Client
 from saltpeter.engine.clock import now
-from saltpeter.errors import CommandRefused
 
 AGAIN_S = 1.0  # between two looks of a status that is kept up to date
+MOST_ASKED = 1000  # jobs, in one request
 SCHEDULE_KEYS = ("sec", "min", "hour", "dom", "mon", "dow", "year")
 
 
@@ -38,7 +39,7 @@ def jobs(pattern: str, as_json: bool, where: str | None) -> None:
     saltpeter jobs
     saltpeter jobs 'backup*'
     """
-    listed = ask(where, lambda client: _jobs(client, pattern))
+    listed = ask(where, lambda client: _jobs(client, pattern), listen=True)
     if as_json:
         screen.print_json(listed)
         return
@@ -47,9 +48,8 @@ def jobs(pattern: str, as_json: bool, where: str | None) -> None:
 
 
 async def _jobs(client: Client, pattern: str) -> list[dict[str, Any]]:
-    crons = (await told(client, "config"))["config"]["crons"]
-    last = (await told(client, "status"))["last_state"]
-    matching = {name: job for name, job in sorted(crons.items()) if matches(name, job, pattern)}
+    seen = await overview(client)
+    matching = {name: job for name, job in sorted(seen.crons.items()) if matches(name, job, pattern)}
     return [
         {
             "cron": name,
@@ -59,7 +59,7 @@ async def _jobs(client: Client, pattern: str) -> list[dict[str, Any]]:
             "targets": targets_text(job),
             "enabled": job.get("enabled", True) is True,
             "description": str(job.get("description") or ""),
-            **last[name],
+            **seen.jobs[name],
         }
         for name, job in matching.items()
     ]
@@ -140,9 +140,9 @@ def status(watch: bool, as_json: bool, where: str | None) -> None:
     saltpeter status --watch
     """
     if watch and not as_json and screen.on_terminal():
-        ask(where, _watch)
+        ask(where, _watch, listen=True)
         return
-    running = ask(where, _running)
+    running = ask(where, _running, listen=True)
     if as_json:
         screen.print_json([attrs.asdict(each) for each in running])
     elif screen.on_terminal():
@@ -152,40 +152,42 @@ def status(watch: bool, as_json: bool, where: str | None) -> None:
 
 
 async def _watch(client: Client) -> None:
+    seen = await overview(client)
+    usual: dict[str, float | None] = {}
     with Live(console=screen.console(), auto_refresh=False) as live:
         while True:
-            live.update(_overview(await _running(client)), refresh=True)
-            await trio.sleep(AGAIN_S)
+            live.update(_overview(await _progress(client, seen, usual)), refresh=True)
+            with trio.move_on_after(AGAIN_S):  # time goes on also when nothing changes
+                async for message in client:
+                    seen.take(message)
 
 
 async def _running(client: Client) -> list[Progress]:
-    """The living runs, oldest first."""
-    found = []
-    usual: dict[str, float | None] = {}
-    for run in (await told(client, "status"))["running"]:
-        try:
-            about = await client.request("getRun", {"job_instance": run})
-        except CommandRefused:  # it has ended, and been forgotten, just now
-            continue
-        job = about["cron"]
-        if job not in usual:
-            usual[job] = (await client.request("stats", {"cron": job}))["p50"]
-        if not about["ended"]:
-            found.append(_progress(about, usual[job], now()))
+    return await _progress(client, await overview(client), {})
+
+
+async def _progress(client: Client, seen: Overview, usual: dict[str, float | None]) -> list[Progress]:
+    """The living runs, oldest first. `usual` keeps what was asked for."""
+    new = sorted({run["cron"] for run in seen.runs.values()} - usual.keys())
+    for some in (new[start : start + MOST_ASKED] for start in range(0, len(new), MOST_ASKED)):
+        latest = (await client.request("getLatest", {"crons": some, "count": 1}))["crons"]
+        usual |= {job: latest.get(job, {}).get("usual") for job in some}
+    at = now()
+    found = [_one(name, run, usual[run["cron"]], at) for name, run in seen.runs.items() if run["cron"] in usual]
     return sorted(found, key=lambda each: each.started)
 
 
-def _progress(run: Mapping[str, Any], usual_s: float | None, at: datetime) -> Progress:
-    results = run["results"].values()
+def _one(name: str, run: Mapping[str, Any], usual_s: float | None, at: datetime) -> Progress:
+    states = run["machines"].values()
     return Progress(
-        run=run["job_instance"],
+        run=name,
         job=run["cron"],
         started=run["started"],
         by=run["by"],
-        machines=len(results),
-        ended=sum(each["state"] == "ended" for each in results),
-        failed=sum(bool(each["retcode"]) for each in results),
-        paused=sum(each["state"] == "paused" for each in results),
+        machines=run["targets"],
+        ended=run["targets"] - run["open"],
+        failed=run["failed"],
+        paused=sum(state == "paused" for state in states),
         elapsed_s=(at - datetime.fromisoformat(run["started"])).total_seconds(),
         usual_s=usual_s,
     )

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from saltpeter.cli import screen, words
-from saltpeter.cli.common import ask, complete_jobs, json_option, socket_option, told
+from saltpeter.cli.common import ask, complete_jobs, json_option, socket_option
 from saltpeter.cli.follow import Printer, follow, verdict_code
-from saltpeter.cli.runs import find_run
+from saltpeter.cli.runs import find_run, newest_run
 from saltpeter.client import Client
 
 
@@ -37,10 +37,9 @@ def tail(wanted: str, following: bool, machine: str | None, as_json: bool, where
     """
 
     async def print_it(client: Client) -> int:
-        jobs = (await told(client, "config"))["config"]["crons"]
-        if following and wanted in jobs:
+        if following and await newest_run(client, wanted) is not None:
             await _follow_job(client, wanted, machine, as_json)
-        about = await client.request("getRun", {"job_instance": await find_run(client, wanted, jobs)})
+        about = await client.request("getRun", {"job_instance": await find_run(client, wanted)})
         if following and not about["ended"]:
             ended = await follow(client, about["cron"], wanted, machine=machine, as_json=as_json)
             return verdict_code(ended["verdict"])
@@ -104,8 +103,7 @@ def output(*, run: str, machine: str, attempt: int | None, raw: bool, as_json: b
     write = _print_json if as_json else _print_bytes if raw or not screen.on_terminal() else _print_visibly
 
     async def print_it(client: Client) -> None:
-        jobs = (await told(client, "config"))["config"]["crons"]
-        request: dict[str, Any] = {"job_instance": await find_run(client, run, jobs), "machine": machine}
+        request: dict[str, Any] = {"job_instance": await find_run(client, run), "machine": machine}
         if attempt is not None:
             request["attempt"] = attempt
         await write(client, request)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +19,6 @@ from saltpeter.cli.common import (
     job_argument,
     json_option,
     socket_option,
-    told,
 )
 from saltpeter.client import Client
 from saltpeter.engine.clock import now
@@ -86,14 +84,23 @@ def _run_row(run: dict[str, Any]) -> tuple[screen.Field, ...]:
     )
 
 
-async def find_run(client: Client, wanted: str, jobs: Container[str]) -> str:
-    """The id of a run: `wanted` itself, or where that is one of `jobs`, its newest one. Raises CommandRefused."""
-    if wanted not in jobs:
-        return wanted
-    runs = (await client.request("getRuns", {"cron": wanted, "limit": 1}))["runs"]
-    if not runs:
+async def newest_run(client: Client, wanted: str) -> str | None:
+    """The id of the newest run of the job `wanted`, "" where it has not run yet; None where that is no job."""
+    try:
+        runs = (await client.request("getRuns", {"cron": wanted, "limit": 1}))["runs"]
+    except CommandRefused as refused:
+        if refused.code != "unknown_job":
+            raise
+        return None
+    return str(runs[0]["job_instance"]) if runs else ""
+
+
+async def find_run(client: Client, wanted: str) -> str:
+    """The id of a run: `wanted` itself, or where that is a job, its newest one. Raises CommandRefused."""
+    newest = await newest_run(client, wanted)
+    if newest == "":
         raise CommandRefused("unknown_run", f"{wanted} has not run yet")
-    return str(runs[0]["job_instance"])
+    return wanted if newest is None else newest
 
 
 # --- one run -------------------------------------------------------------------------------------
@@ -114,8 +121,7 @@ def show(run: str, as_json: bool, where: str | None) -> None:
     """
 
     async def look(client: Client) -> Any:
-        jobs = (await told(client, "config"))["config"]["crons"]
-        return await client.request("getRun", {"job_instance": await find_run(client, run, jobs)})
+        return await client.request("getRun", {"job_instance": await find_run(client, run)})
 
     about = ask(where, look)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from itertools import islice, takewhile
 from pathlib import Path
@@ -22,8 +22,8 @@ from saltpeter.cli.common import (
     json_option,
     plain_errors,
     socket_option,
-    told,
 )
+from saltpeter.cli.overview import Overview, overview
 from saltpeter.client import Client
 from saltpeter.domain import values
 from saltpeter.domain.job import Config
@@ -138,19 +138,19 @@ def _from_daemon(where: str | None, job: str | None, span: Span) -> list[Slot]:
         request["count"] = span.count
 
     async def look(client: Client) -> list[Slot]:
-        config = (await told(client, "config"))["config"]
+        seen = await overview(client)
         slots = (await client.request("next", request))["slots"]
         return [
-            Slot(datetime.fromisoformat(each["slot"]), each["cron"], _zone_of(config, each["cron"])) for each in slots
+            Slot(datetime.fromisoformat(each["slot"]), each["cron"], _zone_of(seen, each["cron"])) for each in slots
         ]
 
-    return ask(where, look)
+    return ask(where, look, listen=True)
 
 
-def _zone_of(config: Mapping[str, Any], job: str) -> tzinfo:
+def _zone_of(seen: Overview, job: str) -> tzinfo:
     """The zone of a job as the daemon tells of it; where neither job nor settings have one, this host's."""
-    written = config["crons"].get(job, {})
-    name = "UTC" if written.get("utc") is True else written.get("timezone") or config["saltpeter_config"]["timezone"]
+    written = seen.crons.get(job, {})
+    name = "UTC" if written.get("utc") is True else written.get("timezone") or seen.settings["timezone"]
     try:
         return values.zone(name) if name else local_zone()
     except values.Wrong:  # the daemon's host knows zones that this one does not
