@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
@@ -30,6 +31,7 @@ class Daemon:
     cuts: dict[str, int] = attrs.field(factory=dict)
     at: list[float] = attrs.field(factory=list)  # trio's time of each frame
     connections: int = 0
+    tls: ssl.SSLContext | None = None
     refuse: str = ""  # answer each connect with this error code
     killing: bool = False  # as the daemon does: a kill is forwarded again to every wrapper that comes back
     deaf: bool = False  # acknowledge no output
@@ -43,7 +45,7 @@ class Daemon:
         self._serving = trio.CancelScope()
         with self._serving:
             async with trio.open_nursery() as nursery:
-                handler = partial(trio_websocket.serve_websocket, self._handle, "127.0.0.1", self.port, None)
+                handler = partial(trio_websocket.serve_websocket, self._handle, "127.0.0.1", self.port, self.tls)
                 server = await nursery.start(partial(handler, message_queue_size=64))
                 self.port = server.port
                 task_status.started()
@@ -127,9 +129,9 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running_daemon() -> AsyncIterator[Daemon]:
+async def running_daemon(tls: ssl.SSLContext | None = None) -> AsyncIterator[Daemon]:
     async with trio.open_nursery() as nursery:
-        daemon = Daemon(nursery)
+        daemon = Daemon(nursery, tls=tls)
         await nursery.start(daemon.serve)
         yield daemon
         nursery.cancel_scope.cancel()

@@ -83,6 +83,21 @@ class Claim:
     def write_processes(self, processes: Processes) -> None:
         state.write(self.file("processes"), _pack({name: str(value) for name, value in processes._asdict().items()}))
 
+    def note_trouble(self, text: str) -> bool:
+        """Keep what is in the way of reporting, for whoever asks; "" when nothing is. Answers whether that is new."""
+        known = self.trouble()
+        if text == known:
+            return False
+        with contextlib.suppress(OSError):  # a full disk costs what --status could say
+            if text:
+                state.write(self.file("trouble"), text.encode(errors="replace"))
+            else:
+                os.unlink(self.file("trouble"))
+        return True
+
+    def trouble(self) -> str:
+        return (state.read(self.file("trouble")) or b"").decode(errors="replace")
+
     def delivered(self) -> None:
         """The daemon has heard everything: keep the claim and its result, remove what was said."""
         for name in os.listdir(self.path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 import trio
 import trio_websocket
 
-from sp_wrapper import wire
+from sp_wrapper import trust, wire
+from sp_wrapper.order import Order
 
 RECEIVE_BUFFER = 64 * 1024
 MESSAGE_QUEUE = 64  # pings are answered only while the queue has room
@@ -84,13 +85,27 @@ def utc_now() -> datetime:
 
 
 @asynccontextmanager
-async def dial(url: str, about: wire.About, timing: Timing) -> AsyncIterator[Link]:
-    """Connect, and close politely when the block is left without an error. Raises one of ERRORS, perhaps in a group."""
-    parts = urlsplit(url)
-    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+async def _connected(
+    order: Order, parts: SplitResult, timing: Timing
+) -> AsyncIterator[trio.SocketStream | trio.SSLStream[trio.SocketStream]]:
+    secure = parts.scheme == "wss"
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     with trio.fail_after(timing.connect_s):
-        stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
-    async with stream, trio.open_nursery() as nursery:
+        plain = await trio.open_tcp_stream(host, port)
+    try:
+        with trio.fail_after(timing.connect_s):
+            stream = await trust.secured(plain, host, order) if secure else plain
+        yield stream
+    finally:
+        await trio.aclose_forcefully(plain)  # nobody waits for the other end's farewell
+
+
+@asynccontextmanager
+async def dial(order: Order, about: wire.About, timing: Timing) -> AsyncIterator[Link]:
+    """Connect, and close politely when the block is left without an error. Raises one of ERRORS, perhaps in a group."""
+    parts = urlsplit(order.url)
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    async with _connected(order, parts, timing) as stream, trio.open_nursery() as nursery:
         with trio.fail_after(timing.connect_s):
             websocket = await trio_websocket.wrap_client_stream(
                 nursery,

@@ -25,7 +25,7 @@ class OrderError(Exception):
 _Fields = namedtuple(
     "_Fields",
     "url token secret job instance machine attempt command cwd user timeout_s kill_signal grace_s allow_overlap"
-    " lockfile output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s",
+    " tls_ca tls_fingerprint lockfile output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s",
 )
 
 
@@ -47,6 +47,8 @@ class Order(_Fields):
     kill_signal: int
     grace_s: float
     allow_overlap: bool
+    tls_ca: str  # PEM, whom the daemon's certificate must be by; "": whom the machine trusts
+    tls_fingerprint: str  # instead: the SHA-256 that the certificate must have, in lower-case hex
     lockfile: str
     output_limit: int
     interval_s: float
@@ -74,6 +76,8 @@ def parse(environ: Mapping[str, str]) -> Order:
         kill_signal=_signal(environ),
         grace_s=_number(environ, "SP_KILL_GRACE", 5),
         allow_overlap=environ.get("SP_ALLOW_OVERLAP", "").lower() in ("1", "true", "yes"),
+        tls_ca=environ.get("SP_TLS_CA", ""),
+        tls_fingerprint=_fingerprint(environ),
         lockfile=environ.get("SP_LOCKFILE", ""),
         output_limit=int(_number(environ, "SP_OUTPUT_LIMIT", 64 * MIB, least=1)),
         interval_s=_number(environ, "SP_OUTPUT_INTERVAL_MS", 200) / 1000,
@@ -102,9 +106,17 @@ def _needed(environ: Mapping[str, str], key: str) -> str:
 
 def _url(environ: Mapping[str, str]) -> str:
     url = _needed(environ, "SP_WEBSOCKET_URL")
-    if not url.startswith("ws://"):
-        raise OrderError("SP_WEBSOCKET_URL", f"must start with ws://, not {url[:40]!r}")
+    if not url.startswith(("ws://", "wss://")):
+        raise OrderError("SP_WEBSOCKET_URL", f"must start with ws:// or wss://, not {url[:40]!r}")
     return url
+
+
+def _fingerprint(environ: Mapping[str, str]) -> str:
+    text = environ.get("SP_TLS_FINGERPRINT", "")
+    plain = text.replace(":", "").lower()
+    if plain and (len(plain) != 64 or plain.strip("0123456789abcdef")):
+        raise OrderError("SP_TLS_FINGERPRINT", f"must be a SHA-256 in hex, not {text[:80]!r}")
+    return plain
 
 
 def _names(environ: Mapping[str, str], key: str) -> tuple[str, ...]:

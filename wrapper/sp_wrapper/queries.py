@@ -72,6 +72,8 @@ def status(own: claim.Claim) -> dict[str, Any]:
     facts: dict[str, Any] = {"version": processes.version if processes else __version__}
     if processes and processes.pid:
         facts["pid"] = processes.pid
+    if trouble := own.trouble():
+        facts["trouble"] = trouble
     data = state.read(own.file("result"))
     if data is None:
         return {"state": "running" if own.is_worked_on() else "lost"} | facts

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections.abc import Iterator
 from math import inf
 
 import attrs
 import trio
 from exceptiongroup import BaseExceptionGroup, catch
 
-from sp_wrapper import channel, ending, link
+from sp_wrapper import channel, ending, link, trust
 from sp_wrapper.account import Account
 from sp_wrapper.conversation import Conversation
 from sp_wrapper.journal import Journal
@@ -83,7 +84,8 @@ class Reporter:
             since = trio.current_time()
             conversation = Conversation(self.account, self.timing)
             with catch({link.ERRORS: self._note}):
-                async with link.dial(self.account.job.order.url, self.account.about, self.timing) as line:
+                async with link.dial(self.account.job.order, self.account.about, self.timing) as line:
+                    self.account.job.claim.note_trouble("")
                     await conversation.run(line)
             if conversation.heard:
                 return
@@ -92,7 +94,20 @@ class Reporter:
             await trio.sleep(self.timing.delay_s(failures, random.random()))  # noqa: S311 - spreads, hides nothing
 
     def _note(self, lost: BaseExceptionGroup[BaseException]) -> None:
-        self.account.journal.debug(f"connection lost: {lost.exceptions[0]!r}")
+        distrusted = lost.subgroup(trust.Distrusted)
+        if distrusted is None:
+            return self.account.journal.debug(f"connection lost: {lost.exceptions[0]!r}")
+        problem = str(next(leaves(distrusted)))
+        if self.account.job.claim.note_trouble(problem):
+            self.account.journal.note(f"{problem}; what there is to report is kept, and it is tried again")
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from leaves(each)
+        else:
+            yield each
 
 
 async def _follow(supervisor: trio.socket.SocketType, reporter: Reporter) -> None:
