@@ -105,6 +105,7 @@ class Job:
     cwd: str | None = None
     env: Mapping[str, str] = NOTHING
     secret_env: Mapping[str, SecretSource] = MappingProxyType({})
+    mask_secrets: bool = False  # in the output, on the machine
     number_of_targets: int | None = None  # None: all
     batch_size: Share | None = None  # None: all at once
     max_failures: Share | None = None  # None: never stop

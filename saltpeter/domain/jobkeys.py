@@ -159,6 +159,7 @@ class _Builder:
             cwd=written.cwd,
             env=written.env,
             secret_env=self._secrets(written),
+            mask_secrets=written.mask_secrets,
             number_of_targets=written.number_of_targets or None,
             batch_size=written.batch_size if written.batch_size and written.batch_size.amount else None,
             max_failures=self._max_failures(written),
@@ -182,6 +183,8 @@ class _Builder:
             self._say("secret_env", f"{name} is given in env as well")
         if written.secret_env and written.use_wrapper is False:
             self._say("secret_env", "needs the wrapper: without it, secrets would go through Salt")
+        if written.mask_secrets and not written.secret_env:
+            self._say("mask_secrets", "has no effect without secret_env", fatal=False)
         return written.secret_env
 
     def _max_failures(self, written: WrittenJob) -> Share | None:

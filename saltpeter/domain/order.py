@@ -35,5 +35,7 @@ def wrapper_env(job: Job, *, run: str, attempt: int, token: str, url: str, expir
     if job.overlap is Overlap.ALLOW:
         order["SP_ALLOW_OVERLAP"] = "1"
     if job.secret_env:
+        if job.mask_secrets:
+            order["SP_MASK_SECRETS"] = "1"
         order["SP_SECRETS"] = ",".join(job.secret_env)  # the names only: what Salt carries, Salt keeps
     return {**job.env, **order}

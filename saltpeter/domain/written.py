@@ -84,6 +84,7 @@ class WrittenJob:
     cwd: AbsolutePath | None = None
     env: Environment | None = None
     secret_env: Secrets | None = None
+    mask_secrets: Flag | None = None
     number_of_targets: Count | None = None
     batch_size: Share | None = None
     max_failures: Share | None = None

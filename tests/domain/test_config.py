@@ -227,6 +227,7 @@ def test_templates_may_be_merged_in() -> None:
         ("env:\n  1A: x", "3: it.env: '1A' cannot be a variable's name"),
         ("env: 5", "2: it.env: must be names with values"),
         ("secret_env: {A: x}", "2: it.secret_env: A must say where its value is: either file or command"),
+        ("mask_secrets: true", "2: warning: it.mask_secrets: has no effect without secret_env"),
         ("env: {A: x}\nsecret_env: {A: {file: /a}}", "3: it.secret_env: A is given in env as well"),
         ("number_of_targets: two", "2: it.number_of_targets: 'two' is not a whole number of 0 or more"),
         ("batch_size: 1.5", "2: it.batch_size: '1.5' is not a whole number of machines"),

@@ -210,6 +210,9 @@ def test_the_order_has_their_names_only() -> None:
     assert env["SP_SECRETS"] == "PASSWORD,KEY"
     assert not any("secret" in value or "pass key" in value for value in env.values())
     assert "SP_SECRETS" not in wrapper_env(job(), run="r", attempt=1, token="t", url="ws://x/", expires_at=NOON)
+    hidden = job(secret_env=two, mask_secrets=True)
+    assert "SP_MASK_SECRETS" not in env
+    assert wrapper_env(hidden, run="r", attempt=1, token="t", url="x", expires_at=NOON)["SP_MASK_SECRETS"] == "1"
 
 
 async def test_a_wrapper_gets_them_until_its_command_has_started(autojump_clock: MockClock) -> None:

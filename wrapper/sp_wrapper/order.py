@@ -25,7 +25,8 @@ class OrderError(Exception):
 _Fields = namedtuple(
     "_Fields",
     "url token secret job instance machine attempt command cwd user timeout_s kill_signal grace_s allow_overlap"
-    " tls_ca tls_fingerprint lockfile output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s",
+    " tls_ca tls_fingerprint lockfile output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s"
+    " mask_secrets",
 )
 
 
@@ -57,6 +58,7 @@ class Order(_Fields):
     report_for_s: float
     secrets: tuple[str, ...]  # variables whose values the daemon has; the command waits for them
     secrets_within_s: float
+    mask_secrets: bool  # in the output
 
 
 def parse(environ: Mapping[str, str]) -> Order:
@@ -75,7 +77,7 @@ def parse(environ: Mapping[str, str]) -> Order:
         timeout_s=_number(environ, "SP_TIMEOUT", 0) or inf,
         kill_signal=_signal(environ),
         grace_s=_number(environ, "SP_KILL_GRACE", 5),
-        allow_overlap=environ.get("SP_ALLOW_OVERLAP", "").lower() in ("1", "true", "yes"),
+        allow_overlap=_flag(environ, "SP_ALLOW_OVERLAP"),
         tls_ca=environ.get("SP_TLS_CA", ""),
         tls_fingerprint=_fingerprint(environ),
         lockfile=environ.get("SP_LOCKFILE", ""),
@@ -86,6 +88,7 @@ def parse(environ: Mapping[str, str]) -> Order:
         report_for_s=_number(environ, "SP_REPORT_FOR_S", 24 * 3600),
         secrets=_names(environ, "SP_SECRETS"),
         secrets_within_s=_number(environ, "SP_SECRETS_WITHIN", 300),
+        mask_secrets=_flag(environ, "SP_MASK_SECRETS"),
     )
 
 
@@ -117,6 +120,10 @@ def _fingerprint(environ: Mapping[str, str]) -> str:
     if plain and (len(plain) != 64 or plain.strip("0123456789abcdef")):
         raise OrderError("SP_TLS_FINGERPRINT", f"must be a SHA-256 in hex, not {text[:80]!r}")
     return plain
+
+
+def _flag(environ: Mapping[str, str], key: str) -> bool:
+    return environ.get(key, "").lower() in ("1", "true", "yes")
 
 
 def _names(environ: Mapping[str, str], key: str) -> tuple[str, ...]:

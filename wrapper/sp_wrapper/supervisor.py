@@ -23,6 +23,10 @@ from sp_wrapper.order import Order
 from sp_wrapper.reporters import Reporters
 from sp_wrapper.timer import Timer
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sp_wrapper.mask import Mask
+
 PR_SET_CHILD_SUBREAPER = 36
 READ_SIZE = 256 * 1024
 DRAIN_S = 0.5  # how long a background child that holds the pipe may delay the end
@@ -47,6 +51,7 @@ class Supervisor:
         self.order = order
         self.environ = environ
         self.secrets_due_at = inf  # by when they must have come, while the command waits for them
+        self.mask: Mask | None = None  # hides the secrets in the output
         self.spool = spool.SpoolWriter(own.path, order.output_limit)
         self.timeout = Timer(order.timeout_s)
         self.job = channel.Job(own, order, os.getpid(), 0, time.time())
@@ -110,6 +115,10 @@ class Supervisor:
             self._end(_not_started(secrets.error or f"the daemon has no value for {', '.join(missing)}"))
         else:
             values = {name: secrets.env[name] for name in self.order.secrets}
+            if self.order.mask_secrets:
+                from sp_wrapper.mask import Mask  # noqa: PLC0415 - of use to few commands
+
+                self.mask = Mask(values.values())
             self._start_command({**self.environ, **values}, now)
 
     def _start_command(self, environ: Mapping[str, str], now: float) -> None:
@@ -161,7 +170,7 @@ class Supervisor:
             return
         with contextlib.suppress(BlockingIOError):
             data = os.read(self.output, READ_SIZE)
-            self.spool.write(data)
+            self.spool.write(data if self.mask is None else self.mask.feed(data))
             if not data:
                 self._close_output()
 
@@ -251,6 +260,8 @@ class Supervisor:
 
     def _end(self, how: dict[str, object]) -> None:
         """Nothing more is read; what is left is to record it."""
+        if self.mask is not None:
+            self.spool.write(self.mask.end())
         self._add_text()
         self.spool.close()
         self._close_output()
