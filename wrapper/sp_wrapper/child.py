@@ -99,8 +99,20 @@ def _drop_privileges(user: pwd.struct_passwd) -> None:
         os.initgroups(user.pw_name, user.pw_gid)
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+        if set(os.getgroups()) != set(os.getgrouplist(user.pw_name, user.pw_gid)):
+            raise StartError(f"could not take the groups of user {user.pw_name!r}")
     if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
         raise StartError(f"could not become user {user.pw_name!r}")
+    if user.pw_uid != 0 and _can_be_root_again():
+        raise StartError(f"could not become user {user.pw_name!r} for good")
+
+
+def _can_be_root_again() -> bool:
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return False
+    return True
 
 
 def _enter(order: Order, user: pwd.struct_passwd | None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections import namedtuple
 from collections.abc import Mapping
@@ -153,6 +155,10 @@ def take_job_lock(home: state.StateDir, wanted: order.Order) -> int | None:
     if fd is None:
         holder = (state.read(path) or b"").decode(errors="replace").strip()[:200] or "another run"
         raise Refused(f"{wanted.job} is running on this machine: {holder} holds its lock")
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # it is written to, with the rights of the wrapper
+        os.close(fd)
+        raise OSError(errno.EPERM, f"the lock file {path} is no plain file, or has another name")
     os.ftruncate(fd, 0)
     os.pwrite(fd, wanted.instance.encode(errors="surrogateescape"), 0)
     return fd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 
 from sp_wrapper.order import Order
@@ -37,8 +38,12 @@ class Journal:
     def _append(self, text: str) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{at} [{os.getpid()}] {self._about} {text.rstrip()}\n"
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(self._path, flags, 0o600)
         try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+                return  # somebody else's, who would have it lie elsewhere, or read it
             os.write(fd, line.encode(errors="replace"))
             if os.fstat(fd).st_size > MAX_SIZE:
                 os.replace(self._path, self._path + ".1")

@@ -46,8 +46,13 @@ class StateDir:
         """Make and check the directory. Raises StateError."""
         self.path = os.path.abspath(path)
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            before = os.umask(0o077)  # for the folders above it, should they be missing, too
+            try:
+                os.makedirs(self.path, mode=0o700, exist_ok=True)
+            finally:
+                os.umask(before)
             _check(self.path)
+            _check_above(self.path)
             for name in DIRECTORIES:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(self.file(name), 0o700)
@@ -76,6 +81,20 @@ def _check(path: str) -> None:
         raise StateError(f"the state directory {path} belongs to uid {found.st_uid}, not to {os.geteuid()}")
     if found.st_mode & 0o077:
         raise StateError(f"the state directory {path} is open to others (mode {stat.S_IMODE(found.st_mode):04o})")
+
+
+def _check_above(path: str) -> None:
+    """Nobody else may put another directory in its place: what lies above must be root's or ours, or sticky."""
+    mine = os.geteuid()
+    above = os.path.dirname(os.path.realpath(path))
+    forbidden = 0o022 if mine == 0 else 0o002
+    while True:
+        found = os.lstat(above)
+        if found.st_uid not in (0, mine) or (found.st_mode & forbidden and not found.st_mode & stat.S_ISVTX):
+            raise StateError(f"the state directory {path} is not safe: others can change {above}")
+        if above == "/":
+            return
+        above = os.path.dirname(above)
 
 
 def lock(path: str, flags: int) -> int | None:
