@@ -177,7 +177,7 @@ async def test_the_lock_is_free_as_soon_as_the_command_has_ended(machine: Machin
     [
         ("SP_COMMAND", "", "SP_COMMAND is not set"),
         ("SP_TIMEOUT", "soon", "SP_TIMEOUT must be a number, not 'soon'"),
-        ("SP_WEBSOCKET_URL", "http://x/", "SP_WEBSOCKET_URL must start with ws://, not 'http://x/'"),
+        ("SP_WEBSOCKET_URL", "http://x/", "SP_WEBSOCKET_URL must start with ws:// or wss://, not 'http://x/'"),
         ("SP_KILL_SIGNAL", "NOISE", "SP_KILL_SIGNAL must name a signal, not 'NOISE'"),
     ],
 )
