@@ -7,26 +7,28 @@ import math
 import pwd
 import socket
 import struct
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeAlias, Union
 
 import attrs
 import trio
 from exceptiongroup import BaseExceptionGroup, catch
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from saltpeter.domain.access import NOBODY, Person
+from saltpeter.endpoints.frames import Frames, Owed
 from saltpeter.logs import fields
 
-HANDSHAKE_S = 5.0
 CLOSE_S = 2.0  # for what is queued, and the peer's half of the closing handshake
 RECEIVE_BYTES = 64 * 1024
-MESSAGES_AHEAD = 64  # read before their turn, so that pings are answered while a handler is busy
+BATCH_BYTES = 64 * 1024  # of messages that go out together
 
 UNIX = "unix:"  # begins the name of a peer that came by the Unix socket, and of no other
 
 NORMAL, GOING_AWAY, UNWELCOME = 1000, 1001, 1008  # close codes of RFC 6455
+
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 log = logging.getLogger(__name__)
 
@@ -37,69 +39,55 @@ class Gone(Exception):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What one peer may make us hold. `queue` counts messages that wait to be sent, `ahead` those that are read before
-    their turn; `message` is in characters. Of a peer that is not admitted, `unknown` bytes are read and no more.
+    """What one peer may make us hold. `queue` counts messages that wait to be sent; `message` is in characters. Of a
+    peer that is not admitted, `unknown` bytes are read and no more.
     """
 
     message: int = 64 * 1024
-    ahead: int = MESSAGES_AHEAD
     unknown: float = math.inf
     queue: int = 64
-    send_deadline_s: float = 30.0  # for one message, once it is its turn
-
-
-@attrs.define(eq=False)
-class _Gate(trio.abc.Stream):
-    """A stream that ends where a peer that nobody knows has said enough. `left` counts the bytes until then."""
-
-    _stream: trio.abc.Stream
-    left: float
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self.left <= 0:
-            return b""
-        data = await self._stream.receive_some(max_bytes)
-        self.left -= len(data)
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    send_deadline_s: float = 30.0  # for what goes out together, once it is its turn
 
 
 @attrs.define(eq=False)
 class Channel(AsyncIterator[Union[str, bytes]]):
     """Text messages to and from one peer. One task of its own writes; any task may `tell` or `send`.
 
-    Iterating gives what the peer says, and ends when it has gone.
+    Iterating gives what the peer says, and ends when it has gone. Nothing is read but for who asks for the next
+    message: a peer that says more than is listened to is held up by its own network.
     """
 
     peer: str  # for people: who and from where
-    _ws: WebSocketConnection
-    _stream: _Gate
+    _stream: trio.abc.Stream
     _limits: Limits
     person: Person = NOBODY
-    _queue: trio.MemorySendChannel[str] = attrs.field(init=False)
-    _outgoing: trio.MemoryReceiveChannel[str] = attrs.field(init=False)
+    _frames: Frames = attrs.field(init=False)
+    _heard: deque[str | bytes] = attrs.field(factory=deque, init=False)
+    _unknown: float = attrs.field(init=False)  # bytes that may still be read
+    _reading: bool = attrs.field(default=False, init=False)
+    _ended: trio.Event = attrs.field(factory=trio.Event, init=False)  # nothing more will come
+    _queue: trio.MemorySendChannel[str | Owed] = attrs.field(init=False)
+    _outgoing: trio.MemoryReceiveChannel[str | Owed] = attrs.field(init=False)
     _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _written: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._queue, self._outgoing = trio.open_memory_channel[str](self._limits.queue)
+        self._frames, self._unknown = Frames(self._limits.message), self._limits.unknown
+        self._queue, self._outgoing = trio.open_memory_channel[Union[str, Owed]](self._limits.queue)
 
     def admit(self) -> None:
         """The peer is known now: from here on only the limits on each message hold."""
-        self._stream.left = math.inf
+        self._unknown = math.inf
+
+    # --- what it is told ---
 
     def tell(self, text: str) -> None:
         """Queue `text` and return at once. A peer that lets its queue fill up is dropped; one that left is let go."""
+        self._put(text)
+
+    def _put(self, what: str | Owed) -> None:
         try:
-            self._queue.send_nowait(text)
+            self._queue.send_nowait(what)
         except trio.WouldBlock:
             log.warning("Dropping %s: it does not read what it is sent", self.peer, extra=_dropped(self.peer))
             self.drop()
@@ -112,34 +100,6 @@ class Channel(AsyncIterator[Union[str, bytes]]):
             await self._queue.send(text)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise Gone(self.peer) from exc
-
-    async def receive(self) -> str | bytes:
-        """The peer's next message. Raises Gone."""
-        try:
-            return await self._ws.get_message()
-        except ConnectionClosed as exc:
-            raise Gone(self.peer) from exc
-
-    def __aiter__(self) -> AsyncIterator[str | bytes]:
-        return self
-
-    async def __anext__(self) -> str | bytes:
-        try:
-            return await self._ws.get_message()
-        except ConnectionClosed:
-            raise StopAsyncIteration from None
-
-    def drop(self) -> None:
-        """Give up on the peer now, without a farewell."""
-        self._writing.cancel()
-
-    async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
-        """Send what is queued, then say farewell. Takes at most CLOSE_S; may be called more than once."""
-        self._queue.close()
-        with trio.move_on_after(CLOSE_S):
-            await self._written.wait()
-            await self._ws.aclose(code, reason or None)
-        await trio.aclose_forcefully(self._stream)
 
     async def write(self) -> None:
         """Send what is queued, until the queue is closed or the peer has gone."""
@@ -155,16 +115,92 @@ class Channel(AsyncIterator[Union[str, bytes]]):
                 await trio.aclose_forcefully(self._stream)
 
     async def _send_all(self) -> None:
-        async for text in self._outgoing:
+        async for first in self._outgoing:
+            data = self._batch(first)
             with trio.move_on_after(self._limits.send_deadline_s) as deadline:
                 try:
-                    await self._ws.send_message(text)
-                except ConnectionClosed:
+                    await self._stream.send_all(data)
+                except _BROKEN:
                     self.drop()
             if deadline.cancelled_caught:
                 log.warning("Dropping %s: it takes too long to read", self.peer, extra=_dropped(self.peer))
                 self.drop()
             await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _batch(self, first: str | Owed) -> bytes:
+        """`first` and what else waits, for one send costs about as much as another."""
+        data = self._framed(first)
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while len(data) < BATCH_BYTES:
+                data += self._framed(self._outgoing.receive_nowait())
+        return data
+
+    def _framed(self, what: str | Owed) -> bytes:
+        return what.data if isinstance(what, Owed) else self._frames.text(what)
+
+    # --- what it says ---
+
+    async def receive(self) -> str | bytes:
+        """The peer's next message. Raises Gone."""
+        while not self._heard:
+            if self._ended.is_set():
+                raise Gone(self.peer)
+            await self._read()
+        return self._heard.popleft()
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        try:
+            return await self.receive()
+        except Gone:
+            raise StopAsyncIteration from None
+
+    async def _read(self) -> None:
+        """Hear what has come by now, or comes next."""
+        self._reading = True
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES) if self._unknown > 0 else b""
+        except _BROKEN:
+            data = b""
+        finally:
+            self._reading = False
+        self._unknown -= len(data)
+        for heard in self._frames.feed(data) if data else ():
+            if isinstance(heard, Owed):
+                self._put(heard)
+            else:
+                self._heard.append(heard)
+        if not data or self._frames.ended:
+            self._ended.set()
+
+    # --- its end ---
+
+    def drop(self) -> None:
+        """Give up on the peer now, without a farewell."""
+        self._writing.cancel()
+
+    async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
+        """Send what is queued, then say farewell. Takes at most CLOSE_S; may be called more than once."""
+        self._queue.close()
+        with trio.move_on_after(CLOSE_S):
+            await self._written.wait()
+            with suppress(*_BROKEN):
+                await self._stream.send_all(self._frames.farewell(code, reason))
+            await self._hear_it_end()
+        await trio.aclose_forcefully(self._stream)
+
+    async def _hear_it_end(self) -> None:
+        while not self._ended.is_set():
+            if self._reading:
+                await self._ended.wait()
+            else:
+                await self._read()
+        if not self._frames.closed and self._unknown > 0:
+            with suppress(*_BROKEN):  # closing on unread bytes would reset the connection, and our farewell be lost
+                while await self._stream.receive_some(RECEIVE_BYTES):
+                    pass
 
 
 Handler: TypeAlias = Callable[[Channel], Awaitable[None]]
@@ -179,17 +215,12 @@ async def serve_channel(
     *,
     person: Person = NOBODY,
 ) -> None:
-    """Shake hands on `stream`, which has the upgrade request to read, and let `handler` talk to the peer.
+    """Let `handler` talk to the peer over `stream`, on which hands have been shaken.
 
     The channel stands in `registry` while it is open, for the farewell at the end of the daemon.
     """
+    channel = Channel(peer, stream, limits, person)
     async with trio.open_nursery() as nursery:
-        gate = _Gate(stream, limits.unknown)
-        ws = await _accept(nursery, gate, limits)
-        if ws is None:
-            nursery.cancel_scope.cancel()
-            return
-        channel = Channel(peer, ws, gate, limits, person)
         registry.add(channel)
         try:
             nursery.start_soon(channel.write)
@@ -198,19 +229,6 @@ async def serve_channel(
         finally:
             registry.discard(channel)
             nursery.cancel_scope.cancel()
-
-
-async def _accept(nursery: trio.Nursery, stream: trio.abc.Stream, limits: Limits) -> WebSocketConnection | None:
-    with trio.move_on_after(HANDSHAKE_S):
-        request = await wrap_server_stream(
-            nursery,
-            stream,
-            message_queue_size=limits.ahead,
-            max_message_size=limits.message,
-            receive_buffer_size=RECEIVE_BYTES,
-        )
-        return await request.accept()
-    return None
 
 
 @contextmanager
@@ -223,7 +241,7 @@ def guard(peer: str) -> Iterator[None]:
     def let_go(_left: BaseExceptionGroup[Exception]) -> None:
         log.debug("%s has gone", peer)
 
-    with catch({(Gone, ConnectionClosed, trio.BrokenResourceError, ConnectionError): let_go, Exception: report}):
+    with catch({(Gone, trio.BrokenResourceError, ConnectionError): let_go, Exception: report}):
         yield
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import attrs
 import h11
 import trio
+from wsproto.utilities import generate_accept_token
 
 from saltpeter.domain.access import NOBODY, Person
 from saltpeter.endpoints.channel import GOING_AWAY, Channel, Limits, guard, peer_of, serve_channel
@@ -222,7 +223,7 @@ class Front:
         person = await self._admit(request)
         if isinstance(person, Response):
             raise Refused(person)
-        stream = conversation.replayed()
+        stream = await conversation.upgraded(request.headers["sec-websocket-key"])
         await serve_channel(stream, request.peer, upgrade.limits, upgrade.talk, self._channels, person=person)
 
     async def _admit(self, request: Request) -> Person | Response:
@@ -297,12 +298,21 @@ class _Conversation:
             while await self._stream.receive_some(RECEIVE_BYTES):
                 pass
 
-    def replayed(self) -> trio.abc.Stream:
-        """The stream as it was before its last request was read from it."""
-        if self._head is None:
-            raise RuntimeError("nothing has been read from the stream")
-        again = h11.Connection(h11.CLIENT).send(self._head) or b""
-        return _Replayed(self._stream, again + self._h11.trailing_data[0])
+    async def upgraded(self, key: str) -> trio.abc.Stream:
+        """Accept the upgrade of the last request; from here on it is a WebSocket. Raises trio.BrokenResourceError.
+
+        Whoever says more before hearing so is wrong, and cut off.
+        """
+        if self._h11.trailing_data[0]:
+            raise Refused(plainly(400))
+        headers = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Accept", generate_accept_token(key.encode()).decode()),
+        ]
+        accepted = h11.InformationalResponse(status_code=101, headers=headers, reason=b"Switching Protocols")
+        await self._write(self._h11.send(accepted) or b"")
+        return self._stream
 
     async def _body(self) -> bytes:
         body = bytearray()
@@ -340,28 +350,3 @@ def _as_request(head: h11.Request, body: bytes, peer: str, *, secure: bool) -> R
         peer=peer,
         secure=secure,
     )
-
-
-@attrs.define(eq=False)
-class _Replayed(trio.abc.Stream):
-    """A stream of which the first bytes had been read already."""
-
-    _stream: trio.abc.Stream
-    _again: bytes
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if not self._again:
-            return await self._stream.receive_some(max_bytes)
-        await trio.lowlevel.checkpoint()
-        size = len(self._again) if max_bytes is None else max_bytes
-        taken, self._again = self._again[:size], self._again[size:]
-        return taken
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

@@ -23,7 +23,7 @@ FIRST_FRAME_CHARS = 16 * 1024  # before we know who speaks
 REMEMBERED = 10_000  # executions of 0.9.x wrappers whose numbers we know
 
 # Enough for a head and a first message of the longest kind; a known peer makes us hold 16 Mi characters at most.
-LIMITS = Limits(message=wire.MAX_FRAME, queue=256, ahead=16, unknown=128 * 1024)
+LIMITS = Limits(message=wire.MAX_FRAME, queue=256, unknown=128 * 1024)
 
 log = logging.getLogger(__name__)
 

@@ -75,7 +75,7 @@ class Speaker:
         return masked(wire.encode(self.about, message, datetime.now(timezone.utc)))
 
     def connect(self) -> bytes:
-        return self.says(wire.Connect(version="bench", token=self.token, sent=0))
+        return self.says(wire.Connect(version="bench", token=self.token, secret="s" * 32, sent=0))
 
     def start(self) -> bytes:
         return self.says(wire.Start(pid=4711, version="bench", started=datetime.now(timezone.utc)))
