@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from saltpeter.cli import screen, words
-from saltpeter.cli.common import EXIT_FAILED, ask, fail, job_argument, json_option, socket_option, told
+from saltpeter.cli.common import EXIT_FAILED, ask, job_argument, json_option, socket_option, told
 from saltpeter.cli.follow import follow, verdict_code
 from saltpeter.cli.overview import overview
 from saltpeter.client import Client
 from saltpeter.domain.moments import span
+from saltpeter.errors import CommandRefused
 
 machines_argument = click.argument("machines", nargs=-1)
 run_option = click.option("--run", "instance", metavar="ID", help="Only this run, where several of the job live.")
@@ -155,6 +156,8 @@ async def _kill(client: Client, requests: list[tuple[str, Any]]) -> list[dict[st
 
 def _print_receipts(receipts: Sequence[Mapping[str, Any]]) -> None:
     for receipt in receipts:
+        if not receipt["machines"]:
+            screen.say(f"{receipt['job_instance']}: ended before it had begun on any machine")
         for machine, end in sorted(receipt["machines"].items()):
             style = "bold red" if _survivors(end) else ""
             screen.say(f"{receipt['job_instance']} on {machine}: {words.ending(end)}", style)
@@ -176,7 +179,7 @@ def _survivors(end: Mapping[str, Any]) -> bool:
 def pause(job: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None) -> None:
     """Stop the processes of JOB where they are.
 
-    On all its machines or on MACHINES. Its timeout runs on.
+    On all its machines or on MACHINES. While they are stopped its timeout is, too.
 
     \b
     saltpeter pause backup
@@ -227,19 +230,25 @@ def _signal(where: str | None, verb: str, options: Mapping[str, Any], machines: 
     requests = [{**options, "machine": machine} for machine in machines] or [dict(options)]
 
     async def send(client: Client) -> list[dict[str, Any]]:
-        return [run for each in requests for run in (await client.request(verb, each))["runs"]]
+        told: list[dict[str, Any]] = []
+        for each in requests:
+            try:
+                told += (await client.request(verb, each))["runs"]
+            except CommandRefused as refused:
+                if refused.code != "not_connected":
+                    raise
+                screen.remark(f"saltpeter: {refused}")  # the other machines can be told all the same
+        return told
 
     runs = ask(where, send)
     if as_json:
         screen.print_json(runs)
-        return
-    for run in runs:
+    for run in [] if as_json else runs:
         waiting = set(run["machines"]) - set(run["told"])
         screen.say(f"{run['job_instance']}: {verb} told to {words.names(run['told']) or 'no machine'}")
         if waiting:
             screen.remark(f"{run['job_instance']}: not connected now: {words.names(sorted(waiting))}")
-    if not any(run["told"] for run in runs):
-        fail(f"no machine of {options['cron']} could be told")
+    sys.exit(0 if runs else EXIT_FAILED)
 
 
 @click.command()

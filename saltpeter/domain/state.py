@@ -141,12 +141,17 @@ class OutputGrew:
 
 @attrs.frozen(kw_only=True)
 class KillRequested:
-    """Somebody asked for an end; `machines` is empty when the whole run is meant."""
+    """Somebody asked for an end; `machines` is empty when the whole run is meant.
+
+    `signal` and `grace_s` take the place of the job's own, where they are given.
+    """
 
     run: str
     machines: tuple[str, ...]
     by: str
     at: datetime
+    signal: str | None = None
+    grace_s: float | None = None
 
 
 @attrs.frozen(kw_only=True)

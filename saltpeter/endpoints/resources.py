@@ -28,6 +28,7 @@ _STATUS = {
     "unknown_run": 404,
     "unknown_machine": 404,
     "not_running": 409,
+    "not_connected": 409,
     "not_held": 409,
     "overlap": 409,
     "maintenance": 409,

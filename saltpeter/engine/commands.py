@@ -41,7 +41,10 @@ class Commands(Protocol):
     async def signal(
         self, job: str, by: str, signal: str, machine: str | None = None, instance: str | None = None
     ) -> Sequence[HandedOver]:
-        """Send a signal (a name, without SIG) to the commands' trees. STOP pauses, CONT goes on."""
+        """Send a signal (a name, without SIG) to the commands' trees. STOP pauses, CONT goes on.
+
+        Raises CommandRefused also as not_connected, where no wrapper could be told.
+        """
 
     async def hold(self, machine: str, by: str, reason: str, until: datetime | None = None) -> None:
         """Put `machine` ("": every machine) under maintenance, until `until` or until it is released."""

@@ -136,6 +136,7 @@ class Execution:
     settled: trio.Event = attrs.field(factory=trio.Event, init=False)  # phase 1 is over, one way or the other
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)  # its outcome is durable
     outcome: Outcome | None = attrs.field(default=None, init=False)
+    manner: Manner = attrs.field(default=AS_THE_JOB_SAYS, init=False)  # in which it is to be ended
     launched: bool = attrs.field(default=False, init=False)
     link: Link | None = attrs.field(default=None, init=False)
     _timeout: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -152,7 +153,6 @@ class Execution:
     _heard: bool = attrs.field(default=False, init=False)  # the machine's own last word is durable
     _log_left: int = attrs.field(default=LOG_CHARS, init=False)
     _begun: bool = attrs.field(default=False, init=False)  # its command has been seen to start
-    _manner: Manner = attrs.field(default=AS_THE_JOB_SAYS, init=False)
     _patience: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)  # of who has it put down
 
     @property
@@ -210,7 +210,7 @@ class Execution:
 
     def end(self, manner: Manner = AS_THE_JOB_SAYS) -> None:
         """End it: its task has it put down. Asked again, the machine is told again; there the earlier KILL holds."""
-        self._manner = manner
+        self.manner = manner
         if self.kill.cancel_called and self._order is not None:
             self._send(attrs.evolve(self._order, signal=self._signal, grace=self._grace_s))
             self._patience.deadline = min(self._patience.deadline, self._force_at)
@@ -242,11 +242,11 @@ class Execution:
 
     @property
     def _signal(self) -> str:
-        return self._manner.signal or self.job.kill_signal
+        return self.manner.signal or self.job.kill_signal
 
     @property
     def _grace_s(self) -> float:
-        return self.job.kill_grace_s if self._manner.grace_s is None else self._manner.grace_s
+        return self.job.kill_grace_s if self.manner.grace_s is None else self.manner.grace_s
 
     @property
     def _force_at(self) -> float:

@@ -52,12 +52,17 @@ class AskStatus:
 
 @attrs.frozen(kw_only=True)
 class KillThroughWrapper:
-    """`sp_wrapper --kill RUN`, for a wrapper that is not connected."""
+    """`sp_wrapper --kill RUN`, for a wrapper that is not connected.
+
+    `signal` and `grace_s` take the place of those in its order, where they are given.
+    """
 
     path: str
     run: str
     attempt: int = 1
     statedir: str = ""
+    signal: str | None = None
+    grace_s: float | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -129,7 +129,13 @@ class Orders:
 
     def _kill(self, execution: Execution, order: wire.Kill) -> Call:
         if self.job.use_wrapper:
-            return KillThroughWrapper(path=self.job.wrapper.path, run=self.run, attempt=execution.id.attempt)
+            return KillThroughWrapper(
+                path=self.job.wrapper.path,
+                run=self.run,
+                attempt=execution.id.attempt,
+                signal=execution.manner.signal,
+                grace_s=execution.manner.grace_s,
+            )
         return KillPlain(run=self.run, signal=order.signal, grace_s=order.grace)
 
     async def _send_kill(self, call: Call, executions: Collection[Execution]) -> None:

@@ -53,6 +53,7 @@ class Run:
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)
     executions: dict[str, Execution] = attrs.field(factory=dict, init=False)  # the latest attempt on each machine
     outcomes: dict[str, Outcome] = attrs.field(factory=dict, init=False)  # the last one of each machine
+    _given_up: set[str] = attrs.field(factory=set, init=False)  # machines on which somebody wants no more of it
     _targeting: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _orders: Orders = attrs.field(init=False)
     _slots: trio.Semaphore = attrs.field(init=False)  # machines at a time
@@ -82,25 +83,36 @@ class Run:
             if known.outcome is not None:
                 self.outcomes[known.id.machine] = known.outcome
             self._begin(known.id).resume(known)
-        for asked in state.kills:  # told again, for nobody knows what came of it
-            self.kill(asked.machines or None)
         if self._targeting.cancel_called:  # somebody asked before there was anything to end here
             self.kill()
+        for asked in state.kills:  # told again, for nobody knows what came of it
+            self.kill(asked.machines or None, Manner(asked.signal, asked.grace_s))
         await self._see_through(state.executions, _tickets(state.executions.values()))
 
     def kill(self, machines: Collection[str] | None = None, manner: Manner = AS_THE_JOB_SAYS) -> tuple[Execution, ...]:
         """End it on `machines`, None for all. Returns the executions that this concerns."""
         if machines is None:
             self._targeting.cancel()
-        concerned = self.living(machines)
+        self._given_up |= self.executions.keys() if machines is None else set(machines)
+        concerned = self.open(machines)
         for execution in concerned:
-            execution.end(manner)
+            if execution.outcome is None:
+                execution.end(manner)
         return concerned
 
     def living(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
         """The executions that have not ended, of all machines or of those named."""
+        return tuple(execution for execution in self.open(machines) if execution.outcome is None)
+
+    def open(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
+        """Those, and the ones whose end is just being written down: a further attempt may follow it."""
         chosen = self.executions if machines is None else self.executions.keys() & set(machines)
-        return tuple(self.executions[machine] for machine in chosen if self.executions[machine].outcome is None)
+        return tuple(self.executions[machine] for machine in chosen if not self.executions[machine].ended.is_set())
+
+    @property
+    def is_closing(self) -> bool:
+        """It has ended on all its machines; only its verdict is still to be written down."""
+        return bool(self.executions) and not self.open()
 
     # --- the machines ----------------------------------------------------------------------------
 
@@ -167,7 +179,7 @@ class Run:
             return await self._conclude(self.executions[machine], outcomes.MAINTENANCE)
         for attempt in count(self.executions[machine].id.attempt):
             outcome = await self._attempt(machine, delay_s)
-            if attempt > self.job.retry.limit or not worth_a_retry(outcome):
+            if attempt > self.job.retry.limit or machine in self._given_up or not worth_a_retry(outcome):
                 return
             delay_s = self.job.retry.delay_s * self.job.retry.backoff ** (attempt - 1)
             again = ExecutionId(self.id, machine, attempt + 1)

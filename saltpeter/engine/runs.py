@@ -32,6 +32,8 @@ from saltpeter.engine.run import Run
 from saltpeter.errors import CommandRefused, RunTaken, SlotTaken, StoreError
 from saltpeter.logs import fields
 
+_NAMED = 5  # machines in a sentence
+
 log = logging.getLogger(__name__)
 
 
@@ -196,7 +198,14 @@ class Runs:
         handed = [self._kill(run, machine, manner) for run in runs]
         machines = () if machine is None else (machine,)
         for run in runs:
-            asked = KillRequested(run=run.id, machines=machines, by=by, at=self.means.now())
+            asked = KillRequested(
+                run=run.id,
+                machines=machines,
+                by=by,
+                at=self.means.now(),
+                signal=manner.signal,
+                grace_s=manner.grace_s,
+            )
             self.nursery.start_soon(self.means.record.surely, asked, name=f"{run.id} kill noted")
         return handed
 
@@ -204,7 +213,10 @@ class Runs:
         living = self._living.get(job, [])
         if not living:
             self._defined(job)
-        runs = [run for run in living if instance in (None, run.id) and (machine is None or run.living([machine]))]
+        wanted = [run for run in living if instance in (None, run.id)]
+        runs = [run for run in wanted if (run.open([machine]) if machine is not None else not run.is_closing)]
+        if not runs and wanted and machine is None:
+            raise CommandRefused("not_running", f"{wanted[-1].id} has just ended on all its machines")
         if not runs:
             where = "" if machine is None else f" on {machine}"
             raise CommandRefused("not_running", f"{instance or job} is not running{where}")
@@ -220,13 +232,16 @@ class Runs:
     ) -> Sequence[HandedOver]:
         """Send a signal to the commands' trees; STOP pauses them and CONT lets them go on.
 
-        Only wrappers that are connected can be told. Raises CommandRefused: unknown_job or not_running.
+        Only wrappers that are connected can be told. Raises CommandRefused: unknown_job, not_running, or
+        not_connected where nobody could be told.
         """
         handed = []
         for run in self._concerned(job, machine, instance):
             concerned = run.living(None if machine is None else [machine])
             told = tuple(execution.id for execution in concerned if execution.signal(signal))
             handed.append(HandedOver(run.id, tuple(execution.id for execution in concerned), told))
+        if not any(each.told for each in handed):
+            raise CommandRefused("not_connected", _why_nobody(job, handed, use_wrapper=run.job.use_wrapper))
         log.info("Signal %s for job %s by %s", signal, job, by, extra=fields("signal.requested", job=job, by=by))
         return handed
 
@@ -270,3 +285,14 @@ class Runs:
         near = difflib.get_close_matches(job, self.means.record.board.state.config.jobs, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise CommandRefused("unknown_job", f"there is no job {job!r}{hint}")
+
+
+def _why_nobody(job: str, handed: Sequence[HandedOver], *, use_wrapper: bool) -> str:
+    """Why no signal could be sent to any of the executions of `handed`."""
+    if not use_wrapper:
+        return f"{job} runs without a wrapper, and only wrappers send signals; a kill reaches it all the same"
+    machines = sorted({execution.machine for each in handed for execution in each.executions})
+    if not machines:
+        return f"{job} has not begun on any machine, or has just ended"
+    names = ", ".join(machines[:_NAMED]) + (f" and {len(machines) - _NAMED} more" if len(machines) > _NAMED else "")
+    return f"the wrapper of {job} is not connected now on {names}; a signal waits for nobody, a kill goes through Salt"

@@ -111,9 +111,15 @@ def wrapper_command(call: StartWrapper | AskStatus | KillThroughWrapper) -> list
         case AskStatus():
             return [call.path, f"--attempt={call.attempt}", f"--status={call.run}"]
         case KillThroughWrapper():
-            return [call.path, f"--attempt={call.attempt}", f"--kill={call.run}"]
+            return [call.path, f"--attempt={call.attempt}", *_manner(call), f"--kill={call.run}"]
         case _:
             assert_never(call)
+
+
+def _manner(call: KillThroughWrapper) -> list[str]:
+    """Said only where it is asked for: a wrapper of before does not know these options."""
+    signal = [] if call.signal is None else [f"--signal={call.signal}"]
+    return signal + ([] if call.grace_s is None else [f"--grace={call.grace_s:g}"])
 
 
 def wrapper_env(call: StartWrapper | AskStatus | KillThroughWrapper) -> dict[str, str]:

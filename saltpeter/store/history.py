@@ -27,7 +27,7 @@ _EXECUTIONS = """
         executions.ended_us, pid, wrapper_version, outcome, late, bound
     FROM executions JOIN runs ON runs.key = executions.run LEFT JOIN launches ON launches.key = executions.launch
 """
-_KILLS = "SELECT runs.run, machines, killed_by, at_us FROM kills JOIN runs ON runs.key = kills.run"
+_KILLS = "SELECT runs.run, machines, killed_by, at_us, signal, grace_s FROM kills JOIN runs ON runs.key = kills.run"
 
 
 def unfinished(connection: sqlite3.Connection) -> list[RunState]:
@@ -176,8 +176,10 @@ def _execution_rows(connection: sqlite3.Connection, condition: str, *values: obj
 def _kills(connection: sqlite3.Connection, condition: str, *values: object) -> list[KillRequested]:
     rows = connection.execute(f"{_KILLS} WHERE {condition} ORDER BY kills.key", values)
     return [
-        KillRequested(run=run, machines=tuple(json.loads(machines)), by=by, at=from_us(at_us))
-        for run, machines, by, at_us in rows
+        KillRequested(
+            run=run, machines=tuple(json.loads(machines)), by=by, at=from_us(at_us), signal=signal, grace_s=grace_s
+        )
+        for run, machines, by, at_us, signal, grace_s in rows
     ]
 
 

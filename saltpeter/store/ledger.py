@@ -142,8 +142,8 @@ def _record_about_run(connection: sqlite3.Connection, run: int, event: _AboutRun
             _record_launch(connection, run, event)
         case KillRequested():
             connection.execute(
-                "INSERT INTO kills (run, machines, killed_by, at_us) VALUES (?, ?, ?, ?)",
-                [run, json.dumps(event.machines), clean(event.by), at_us],
+                "INSERT INTO kills (run, machines, killed_by, at_us, signal, grace_s) VALUES (?, ?, ?, ?, ?, ?)",
+                [run, json.dumps(event.machines), clean(event.by), at_us, event.signal, event.grace_s],
             )
         case RunEnded():
             connection.execute(

@@ -147,6 +147,10 @@ LEDGER: Sequence[str] = (
             WHERE executions.ended_us IS NOT NULL WINDOW every AS (PARTITION BY machines.key)
         ) WHERE newer < {RING};
     """,  # noqa: S608  # a number of ours
+    """
+    ALTER TABLE kills ADD COLUMN signal TEXT;  -- in place of the job's own
+    ALTER TABLE kills ADD COLUMN grace_s REAL;
+    """,
 )
 
 # What has been made of a file, and by which saltpeter.

@@ -15,6 +15,7 @@ from saltpeter.engine.execution import FORCE_S, Manner
 from saltpeter.errors import CommandRefused
 from sp_wrapper import wire
 from tests.helpers.bottle import Script, bottle, fleet, job, now
+from tests.helpers.fake_launcher import Reply
 from tests.helpers.memory_store import MemoryStore
 
 
@@ -88,6 +89,26 @@ async def test_a_kill_may_be_harder_than_the_job_says_and_be_repeated(autojump_c
         assert [(kill.signal, kill.grace) for kill in told] == [("INT", 60.0), ("TERM", 0.0)]
         assert b.outcomes(run)["m1"].end is End.KILLED
         assert b.end_times(run)["m1"] == pytest.approx(6 + FORCE_S, abs=0.5)  # the second grace, not the first
+
+
+@pytest.mark.parametrize("signal", ["STOP", "CONT", "USR1"])
+async def test_a_signal_that_nobody_can_be_told_is_refused(autojump_clock: MockClock, signal: str) -> None:
+    async with bottle(job()) as b:
+        b.play("m1", Script(lasts_s=math.inf, connects_after_s=math.inf))
+        await b.runs.run("backup", "test")
+        await trio.sleep(5)
+        with pytest.raises(CommandRefused, match="not connected now on m1") as refused:
+            await b.runs.signal("backup", "test", signal)
+        assert refused.value.code == "not_connected"
+
+
+async def test_without_a_wrapper_nothing_can_be_signalled(autojump_clock: MockClock) -> None:
+    async with bottle(job(use_wrapper=False)) as b:
+        b.fleet.machines["m1"].on_start = lambda machine, call: Reply(0, after_s=math.inf)
+        await b.runs.run("backup", "test")
+        await trio.sleep(5)
+        with pytest.raises(CommandRefused, match="runs without a wrapper"):
+            await b.runs.signal("backup", "test", "USR1")
 
 
 async def test_a_daemon_that_stops_starts_nothing(autojump_clock: MockClock) -> None:

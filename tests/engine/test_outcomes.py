@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.job import Retry
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import CameLate, ExecutionId, KillRequested
+from saltpeter.domain.state import CameLate, Ended, ExecutionId, KillRequested, LedgerEvent
 from saltpeter.domain.verdict import Verdict
-from saltpeter.engine.execution import FORCE_S
+from saltpeter.engine.execution import FORCE_S, Manner
 from saltpeter.engine.launcher import KillThroughWrapper
 from saltpeter.errors import CommandRefused
 from tests.helpers.bottle import Script, bottle, fleet, job
 from tests.helpers.fake_launcher import MISSING, NOT_EXECUTABLE, Reply
+from tests.helpers.memory_store import MemoryStore
 
 
 async def test_the_commands_own_code_is_the_outcome(autojump_clock: MockClock) -> None:
@@ -149,6 +152,56 @@ async def test_a_kill_of_a_wrapper_that_is_not_connected_goes_through_salt(autoj
         assert b.outcomes(run)["m1"].end is End.KILLED
         calls = [call for _, call in b.fleet.machines["m1"].acted_on]
         assert [call.run for call in calls if isinstance(call, KillThroughWrapper)] == [run]
+
+
+async def test_salt_carries_how_somebody_wants_it_ended(autojump_clock: MockClock) -> None:
+    async with bottle(job()) as b:
+        b.play("m1", Script(lasts_s=math.inf, connects_after_s=math.inf))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(5)
+        await b.runs.kill("backup", "test", manner=Manner(signal="INT", grace_s=2.0))
+        await b.ended(run)
+        [kill] = [call for _, call in b.fleet.machines["m1"].acted_on if isinstance(call, KillThroughWrapper)]
+        assert (kill.signal, kill.grace_s) == ("INT", 2.0)
+
+
+async def test_a_kill_while_the_verdict_is_written_says_that_it_came_too_late(autojump_clock: MockClock) -> None:
+    async with bottle(job()) as b:
+        b.play("m1", Script(lasts_s=5))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(1)
+        [living] = b.runs._living["backup"]
+        await living.executions["m1"].ended.wait()
+        with pytest.raises(CommandRefused, match=f"{run} has just ended on all its machines") as refused:
+            await b.runs.kill("backup", "test")
+        assert refused.value.code == "not_running"
+        await b.ended(run)
+        assert b.outcomes(run)["m1"].end is End.EXITED
+
+
+@attrs.define
+class SlowToEnd(MemoryStore):
+    """A store that takes a second to write down an end."""
+
+    async def commit(self, *events: LedgerEvent) -> None:
+        if any(isinstance(event, Ended) for event in events):
+            await trio.sleep(1)
+        await super().commit(*events)
+
+
+async def test_a_kill_between_two_attempts_leaves_no_further_one(autojump_clock: MockClock) -> None:
+    async with bottle(job(retry=Retry(limit=3, delay_s=1.0, backoff=1.0)), store=SlowToEnd()) as b:
+        b.play("m1", Script(lasts_s=5, code=1))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(1)
+        [living] = b.runs._living["backup"]
+        execution = living.executions["m1"]
+        await execution._reported.wait()
+        await trio.sleep(0.5)  # its end is just being written down
+        [handed] = await b.runs.kill("backup", "test")
+        assert handed.executions == (execution.id,)
+        await b.ended(run)
+        assert [each.execution.attempt for each in b.of(Ended)] == [1]
 
 
 async def test_a_wrapper_that_connects_after_the_kill_is_told_at_once(autojump_clock: MockClock) -> None:

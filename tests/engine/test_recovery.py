@@ -11,7 +11,8 @@ from trio.testing import MockClock
 from saltpeter.domain.job import Job, Overlap, Retry, Share
 from saltpeter.domain.state import Reason, RunStarted, SlotPassed
 from saltpeter.domain.verdict import Verdict
-from saltpeter.engine.launcher import AskStatus, Call
+from saltpeter.engine.execution import Manner
+from saltpeter.engine.launcher import AskStatus, Call, KillThroughWrapper
 from tests.helpers.bottle import NOON, Bottle, PlayedWrapper, Script, bottle, fleet, job
 from tests.helpers.fake_launcher import FakeLauncher, OnCall, Reply
 from tests.helpers.memory_store import MemoryStore
@@ -106,6 +107,21 @@ async def test_a_kill_goes_on_where_it_was(autojump_clock: MockClock) -> None:
     async with bottle(job(), machines=machines, store=store) as b:
         await resumed_by_wrappers(b, run, {"m1": Script(lasts_s=math.inf)}, after_s=1)
         assert await b.ended(run) is Verdict.KILLED
+
+
+async def test_a_kill_is_told_again_as_it_was_asked_for(autojump_clock: MockClock) -> None:
+    machines, store = fleet("m1"), MemoryStore()
+    async with bottle(job(), machines=machines, store=store) as b:
+        b.play("m1", Script(lasts_s=math.inf, reports=False))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(10)
+        await b.runs.kill("backup", "test", manner=Manner(signal="INT", grace_s=45.0))
+        await trio.sleep(1)
+    async with bottle(job(), machines=machines, store=store) as b:
+        await resumed_by_wrappers(b, run, {"m1": Script(lasts_s=math.inf)}, after_s=1)
+        await b.ended(run)
+    asked = [call for _, call in machines.machines["m1"].acted_on if isinstance(call, KillThroughWrapper)]
+    assert [(kill.signal, kill.grace_s) for kill in asked] == [("INT", 45.0)]  # nobody was connected after the restart
 
 
 async def test_a_run_whose_job_was_removed_is_followed_to_its_end(autojump_clock: MockClock) -> None:

@@ -11,12 +11,22 @@ from datetime import datetime, timezone
 from math import inf
 from typing import Any
 
+import attrs
 import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saltpeter.engine.launcher import Answer, AskStatus, FindPlain, KillPlain, Ping, StartPlain, StartWrapper
+from saltpeter.engine.launcher import (
+    Answer,
+    AskStatus,
+    FindPlain,
+    KillPlain,
+    KillThroughWrapper,
+    Ping,
+    StartPlain,
+    StartWrapper,
+)
 from saltpeter.launch import calls
 
 # As a minion's template engine is; Salt's `quote` there is the shell's quoting.
@@ -226,3 +236,10 @@ def test_what_ignores_the_signal_is_killed_after_the_grace() -> None:
         process.stdout.readline()
         assert kill(KillPlain(run=RUN, signal="TERM", grace_s=0.2), "m1").returncode == 0
     assert process.wait(5) == -9
+
+
+def test_a_kill_says_only_what_is_not_as_the_order_has_it() -> None:
+    kill = KillThroughWrapper(path="/w", run="job_1", attempt=2)
+    assert calls.wrapper_command(kill) == ["/w", "--attempt=2", "--kill=job_1"], "wrappers of before know no more"
+    harder = attrs.evolve(kill, signal="INT", grace_s=0.5)
+    assert calls.wrapper_command(harder) == ["/w", "--attempt=2", "--signal=INT", "--grace=0.5", "--kill=job_1"]

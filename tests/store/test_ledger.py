@@ -104,7 +104,7 @@ def test_what_recovery_needs_is_there() -> None:
         Retrying(execution=second, at=NOON),
         Launched(run=run, ticket="2", attempt=2, machines=("db01",), at=NOON),
         CameLate(execution=first, outcome=Outcome(end=End.EXITED, code=0), at=NOON),
-        KillRequested(run=run, machines=("db02",), by="ann", at=NOON),
+        KillRequested(run=run, machines=("db02",), by="ann", at=NOON, signal="INT", grace_s=2.5),
         KillRequested(run=run, machines=(), by="bob", at=NOON),
     ]
     record(ledger, events)

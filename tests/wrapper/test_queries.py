@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.wrapper.conftest import Machine, alive, eventually, until
 from tests.wrapper.daemon import Daemon
@@ -73,6 +74,33 @@ async def test_a_kill_without_the_network(machine: Machine, daemon: Daemon) -> N
     assert (await daemon.end_of("job_1")).retcode == 143
     assert daemon.output["job_1"] == b"[Job terminated by user request]\n"
     assert (await machine.ask("--kill", "job_1"))[0] == 0, "it has ended, which is what was wanted"
+
+
+async def test_a_kill_in_another_manner_than_the_order_has(machine: Machine, daemon: Daemon, tmp_path: Path) -> None:
+    daemon.vanish()
+    trapped = tmp_path / "trapped"
+    heeds_int = f"trap '' TERM; trap 'echo interrupted; exit 7' INT; >{trapped}; while :; do sleep 0.1; done"
+    await machine.start("job_1", heeds_int, SP_KILL_GRACE="300")
+    await eventually(trapped.exists)
+    code, said = await machine.ask("--kill", "job_1", "--signal", "INT", "--grace", "60")
+    assert (code, json.loads(said)["outcome"]) == (0, "killed")
+    await daemon.come_back()
+    await daemon.end_of("job_1")
+    assert b"interrupted" in daemon.output["job_1"]
+
+
+async def test_a_shorter_grace_is_kept(machine: Machine, daemon: Daemon) -> None:
+    daemon.vanish()
+    await machine.start("job_1", "trap '' TERM; while :; do sleep 0.1; done", SP_KILL_GRACE="300")
+    await eventually(lambda: machine.claim("job_1").processes())
+    with trio.fail_after(60):  # and not after five minutes
+        code, said = await machine.ask("--kill", "job_1", "--grace", "0.2")
+    assert (code, json.loads(said)["ended"]) == (0, True)
+
+
+async def test_a_signal_that_is_none_is_refused(machine: Machine) -> None:
+    code, said = await machine.ask("--kill", "job_1", "--signal", "HOP")
+    assert (code, "no signal" in json.loads(said)["error"]) == (1, True)
 
 
 async def test_a_kill_of_what_was_never_started(machine: Machine) -> None:

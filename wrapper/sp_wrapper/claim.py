@@ -34,6 +34,14 @@ class Processes(namedtuple("Processes", "supervisor supervisor_start pid pid_sta
     version: str
 
 
+class Manner(namedtuple("Manner", "signum grace_s")):
+    """The first signal of a kill, and the seconds from there to KILL."""
+
+    __slots__ = ()
+    signum: int
+    grace_s: float
+
+
 class Claim:
     """A directory that belongs to one run. `output` is where its spool lies, in the same directory."""
 
@@ -99,6 +107,21 @@ class Claim:
 
     def trouble(self) -> str:
         return (state.read(self.file("trouble")) or b"").decode(errors="replace")
+
+    def manner(self) -> Manner | None:
+        """How somebody on the machine wants it ended; None: as its order says."""
+        data = state.read(self.file("manner"))
+        if data is None:
+            return None
+        fields = _unpack(data)
+        return Manner(int(fields["signum"]), float(fields["grace_s"]))
+
+    def write_manner(self, manner: Manner | None) -> None:
+        if manner is not None:
+            state.write(self.file("manner"), _pack({name: str(value) for name, value in manner._asdict().items()}))
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.file("manner"))
 
     def delivered(self) -> None:
         """The daemon has heard everything: keep the claim and its result, remove what was said."""

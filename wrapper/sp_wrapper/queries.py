@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sp_wrapper import __version__, claim, state, tree
-from sp_wrapper.order import OrderError
+from sp_wrapper.order import OrderError, signal_number
 
 REPORT_FOR_S = 60.0
 KILL_EXTRA_S = 2.0  # what a kill may take beyond its grace
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sp_wrapper", description=__doc__, epilog=EPILOG)
     parser.add_argument("--attempt", type=int, default=1, help="which attempt of the run (default 1)")
+    parser.add_argument("--signal", metavar="NAME", help="to kill with first, in place of the order's")
+    parser.add_argument("--grace", metavar="SECONDS", type=float, help="from there to KILL, in place of the order's")
     one = parser.add_mutually_exclusive_group(required=True)
     one.add_argument("--version", action="store_true", help="say the version")
     one.add_argument("--status", metavar="INSTANCE", help="how is the run? SP_MACHINE_ID says on which machine")
@@ -61,7 +63,7 @@ def _answer(asked: argparse.Namespace, home: state.StateDir, environ: Mapping[st
     own = claim.Claim(home, home.run_of(machine, asked.status or asked.kill, asked.attempt))
     if asked.status:
         return status(own), 0
-    return kill(own)
+    return kill(own, asked.signal, asked.grace)
 
 
 def status(own: claim.Claim) -> dict[str, Any]:
@@ -84,17 +86,27 @@ def status(own: claim.Claim) -> dict[str, Any]:
     return {"state": "refused" if result["outcome"] == "refused" else "finished"} | facts
 
 
-def kill(own: claim.Claim) -> tuple[dict[str, Any], int]:
-    """End the run and wait for that. Code 0 when it has ended."""
-    wanted = own.order() if own.exists() else None
-    grace_s = wanted.grace_s if wanted is not None else GRACE_S
-    _ask_supervisor(own, grace_s)
+def kill(own: claim.Claim, signal_name: str | None, grace_s: float | None) -> tuple[dict[str, Any], int]:
+    """End the run and wait for that. Code 0 when it has ended. None: as its order says. Raises OrderError."""
+    manner = _manner(own, signal_name, grace_s)
+    if own.exists():
+        own.write_manner(manner if signal_name is not None or grace_s is not None else None)
+    _ask_supervisor(own, manner.grace_s)
     found = status(own)
     ended = found["state"] in ("finished", "refused")
     processes = own.processes()
     if found["state"] == "lost" and processes is not None and processes.pid:
-        ended = _end_session(processes, grace_s)
+        ended = _end_session(processes, manner)
     return {"ended": ended} | found, 0 if ended else 1
+
+
+def _manner(own: claim.Claim, signal_name: str | None, grace_s: float | None) -> claim.Manner:
+    wanted = own.order() if own.exists() else None
+    usual = (signal.SIGTERM, GRACE_S) if wanted is None else (wanted.kill_signal, wanted.grace_s)
+    signum = usual[0] if signal_name is None else signal_number(signal_name)
+    if signum is None:
+        raise OrderError("--signal", f"{signal_name!r} is no signal")
+    return claim.Manner(signum, usual[1] if grace_s is None else max(0.0, grace_s))
 
 
 def _ask_supervisor(own: claim.Claim, grace_s: float) -> None:
@@ -105,13 +117,13 @@ def _ask_supervisor(own: claim.Claim, grace_s: float) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def _end_session(processes: claim.Processes, grace_s: float) -> bool:
+def _end_session(processes: claim.Processes, manner: claim.Manner) -> bool:
     """End what is left of a command whose supervisor is gone: its session, all that can still be told to be its."""
 
     def members() -> list[tree.Proc]:
         return tree.of_session(processes.pid, processes.pid_start, tree.everything())
 
-    ending = tree.TreeKill(members, tree.send, signal.SIGTERM, time.monotonic() + grace_s)
+    ending = tree.TreeKill(members, tree.send, manner.signum, time.monotonic() + manner.grace_s)
     while not ending.step(time.monotonic()):
         time.sleep(LOOK_EVERY_S)
     return not members()

@@ -187,7 +187,7 @@ class Supervisor:
     def _obey(self) -> None:
         if self.asked_to_end:
             self.asked_to_end = False
-            self._kill("killed", self.order.kill_signal, self.order.grace_s)
+            self._kill("killed", *self._manner())
         for request in self.reporters.requests():
             match request:
                 case channel.Kill(signum, grace_s):
@@ -198,6 +198,13 @@ class Supervisor:
                     self.spool.acknowledge(offset)
                 case channel.Secrets():
                     self._take_secrets(request, time.monotonic())
+
+    def _manner(self) -> tuple[int, float]:
+        """How whoever sent the signal wants the end: as they have written down, or as the order says."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if (manner := self.claim.manner()) is not None:
+                return manner.signum, manner.grace_s
+        return self.order.kill_signal, self.order.grace_s
 
     def _kill(self, outcome: str, signum: int, grace_s: float) -> None:
         """End the tree, unless the command has ended by itself. Asked again: whichever forces earlier holds."""
