@@ -9,14 +9,16 @@ import { JobPage } from './pages/job.js';
 import { JobsPage } from './pages/jobs.js';
 import { NowPage } from './pages/now.js';
 import { RunPage } from './pages/run.js';
+import { TimelinePage } from './pages/timeline.js';
 import { address } from './route.js';
 import { applyTheme, session, start, switchTheme, switchZone, themeName, useNow, useSession, zoneName } from './session.js';
 import { html, render, useEffect, useLayoutEffect } from './ui.js';
 
-const PAGES = { now: NowPage, jobs: JobsPage, job: JobPage, run: RunPage };
+const PAGES = { now: NowPage, jobs: JobsPage, job: JobPage, run: RunPage, timeline: TimelinePage };
 const TABS = [
   ['now', 'Now'],
   ['jobs', 'Jobs'],
+  ['timeline', 'Timeline'],
 ];
 const TAB_OF = { job: 'jobs', run: 'jobs' };
 
@@ -83,7 +85,7 @@ function Waiting() {
 
 const go = (page) => () => (location.hash = address(page));
 
-bindKeys({ 'g n': go('now'), 'g j': go('jobs'), '?': openHelp, u: switchZone, t: switchTheme });
+bindKeys({ 'g n': go('now'), 'g j': go('jobs'), 'g t': go('timeline'), '?': openHelp, u: switchZone, t: switchTheme });
 applyTheme();
 start();
 render(html`<${App} />`, document.getElementById('root'));

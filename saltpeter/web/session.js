@@ -2,7 +2,7 @@
 
 import { Link } from './link.js';
 import { emptyModel, fold, known } from './model.js';
-import { parse } from './route.js';
+import { jobOfRun, parse } from './route.js';
 import { useEffect, useState } from './ui.js';
 
 const listeners = new Set();
@@ -81,7 +81,7 @@ export function adjust(address) {
 
 // --- preferences ---------------------------------------------------------------------------------
 
-const KEYS = { utc: 'saltpeter.utc', theme: 'saltpeter.theme', wrap: 'saltpeter.wrap', columns: 'saltpeter.columns' };
+const KEYS = { zone: 'saltpeter.zone', theme: 'saltpeter.theme', wrap: 'saltpeter.wrap', columns: 'saltpeter.columns' };
 
 export function preference(name) {
   try {
@@ -105,9 +105,21 @@ export function applyTheme(theme = preference('theme')) {
   document.documentElement.dataset.theme = theme || 'system';
 }
 
-export const inUtc = () => preference('utc') === 'yes';
-export const zoneName = () => (inUtc() ? 'UTC' : 'Local');
-export const switchZone = () => prefer('utc', inUtc() ? '' : 'yes');
+const ZONES = { '': 'Local', utc: 'UTC', job: "Job's zone" };
+const chosenZone = () => (preference('zone') in ZONES ? preference('zone') : '');
+export const zoneName = () => ZONES[chosenZone()];
+export const switchZone = () => {
+  const names = Object.keys(ZONES);
+  prefer('zone', names[(names.indexOf(chosenZone()) + 1) % names.length]);
+};
+
+/** The zone in which times are shown: '' for the browser's. That of a job holds where one job is shown. */
+export function shownZone() {
+  if (chosenZone() !== 'job') return chosenZone() && 'UTC';
+  const { page, names } = session.route;
+  const job = session.model.jobs.get(page === 'run' ? jobOfRun(names[0] ?? '') : names[0]);
+  return ['job', 'run'].includes(page) && job ? job.zone || session.model.zone : '';
+}
 
 const THEMES = ['system', 'light', 'dark'];
 const theme = () => preference('theme') || 'system';
