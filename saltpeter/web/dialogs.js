@@ -42,9 +42,10 @@ export function Names({ names, most = 12 }) {
 }
 
 const HELP = [
-  ['Everywhere', [['g n', 'Now'], ['g j', 'Jobs'], ['g t', 'Timeline'], ['/', 'search'], ['u', "local time, UTC or the job's"], ['t', 'light or dark'], ['?', 'this list']]],
+  ['Everywhere', [['g n', 'Now'], ['g j', 'Jobs'], ['g t', 'Timeline'], ['g m', 'Machines'], ['/', 'search'], ['u', "local time, UTC or the job's"], ['t', 'light or dark'], ['?', 'this list']]],
   ['In a list', [['j k ↓ ↑', 'move'], ['Enter', 'open'], ['Esc', 'leave the search, undo the choice']]],
   ['Timeline', [['← →', 'move in time'], ['+ -', 'show less or more time'], ['n', 'follow the present'], ['[ ]', 'what the job did'], ['l', 'chart or list']]],
+  ['Machines', [['x', 'choose a machine'], ['m', 'maintenance of the chosen']]],
   ['Job', [['r', 'run now']]],
   ['Run', [['x', 'choose a machine'], ['K', 'kill'], ['p', 'pause'], ['c', 'resume'], ['f', 'follow the output'], ['w', 'wrap lines'], ['d', 'download the output']]],
 ];

@@ -133,9 +133,10 @@ def test_what_ran_at_three_is_seen_in_one_look(page: Page, own_daemon: Served) -
     expect(page).to_have_url(re.compile(r"#/run/at-three-1_\d+"))
     page.go_back()
     expect(labels(page)).to_have_text(["at-three-1"])  # where one was is in the address
-    page.mouse.move(x, y + 1)
+    x, y = page.evaluate(PLACE_OF, ["at-three-1", milliseconds(three + timedelta(minutes=2))])
+    page.mouse.move(x, y)
     expect(page.locator(".tip")).to_contain_text("took 2:00")  # it is drawn, and not only on its way
-    page.mouse.click(*page.evaluate(PLACE_OF, ["at-three-1", milliseconds(three + timedelta(minutes=2))]))
+    page.mouse.click(x, y)
     expect(page).to_have_url(re.compile(r"#/run/at-three-1_\d+"))
     own_daemon.end()
 

@@ -4,7 +4,7 @@ import { useKeys } from '../keys.js';
 import { runNow } from '../operations.js';
 import { At, Countdown, Empty, Failure, Lasting, Mark, State, stateOfVerdict } from '../parts.js';
 import { runAddress } from '../route.js';
-import { ask, shownZone, useAnswer, useSession } from '../session.js';
+import { ask, mayAct, shownZone, useAnswer, useSession } from '../session.js';
 import { inFull, instantOf, span } from '../times.js';
 import { html, useState } from '../ui.js';
 
@@ -26,7 +26,7 @@ export function JobPage({ route }) {
       ${living.length > 0 ? html`<${State} state="running" />` : last?.startedAt && html`<${State} state=${stateOfVerdict(last.verdict || 'success')} />`}
       ${job && !job.enabled && html`<span class="tag">disabled</span>`}
       <span class="fill"></span>
-      ${job && html`<button class="primary" onClick=${run}>Run now</button>`}
+      ${job && mayAct() && html`<button class="primary" onClick=${run}>Run now</button>`}
     </header>
     ${job?.written.description && html`<p class="lead">${job.written.description}</p>`}
     <div class="columns wide-first">

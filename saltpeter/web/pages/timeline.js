@@ -5,7 +5,7 @@ import { useKeys } from '../keys.js';
 import { Empty, Failure, plural } from '../parts.js';
 import { address, jobAddress, runAddress } from '../route.js';
 import { groupsOf } from '../search.js';
-import { adjust, shownZone, useAnswer, useNow, useSession } from '../session.js';
+import { adjust, shownZone, useAnswer, useKept, useNow, useSession } from '../session.js';
 import { asWall, inFull, instantOf } from '../times.js';
 import { moved, readSpan, windowOf, writeSpan, zoomed } from '../timescale.js';
 import { html, useEffect, useMemo, useRef, useState } from '../ui.js';
@@ -166,12 +166,6 @@ function useSettled(value) {
     return () => clearTimeout(timer);
   }, [key]);
   return settled;
-}
-
-function useKept(answer) {
-  const kept = useRef(undefined);
-  if (answer.result) kept.current = answer.result;
-  return { result: kept.current, error: answer.error };
 }
 
 // --- which jobs -----------------------------------------------------------------------------------
