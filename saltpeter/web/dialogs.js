@@ -1,6 +1,6 @@
 // The dialogs: a question before something is done to machines, and the list of keys. One at a time.
 
-import { redraw, switchTheme, switchZone, themeName, useSession, zoneName } from './session.js';
+import { logOut, redraw, session, switchTheme, switchZone, themeName, useSession, zoneName } from './session.js';
 import { html, useLayoutEffect, useRef } from './ui.js';
 
 let open = null; // a function that draws the content
@@ -60,6 +60,7 @@ export function openHelp() {
       </section>`)}
     </div>
     <div class="buttons">
+      ${session.me.by_token && html`<button onClick=${logOut}>Log out</button>`}
       <button onClick=${switchZone}>Times: ${zoneName()}</button>
       <button onClick=${switchTheme}>Theme: ${themeName()}</button>
       <button autofocus onClick=${closeDialog}>Close</button>

@@ -82,8 +82,6 @@ export async function logOut() {
 }
 
 export async function start() {
-  await learnMe();
-  if (!session.me.login_required) session.link.open();
   addEventListener('hashchange', () => {
     session.route = parse(location.hash);
     redraw();
@@ -91,6 +89,8 @@ export async function start() {
   const retry = () => session.me.login_required || session.link.retry();
   addEventListener('online', retry);
   document.addEventListener('visibilitychange', () => document.hidden || retry());
+  await learnMe();
+  if (!session.me.login_required) session.link.open();
 }
 
 /** Whether the person may run, kill and hold: a button that would be refused is not shown. */
