@@ -90,7 +90,7 @@ export async function start() {
   addEventListener('online', retry);
   document.addEventListener('visibilitychange', () => document.hidden || retry());
   await learnMe();
-  if (!session.me.login_required) session.link.open();
+  if (!session.me.login_required) session.link.retry();
 }
 
 /** Whether the person may run, kill and hold: a button that would be refused is not shown. */
