@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 
@@ -389,3 +390,32 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_else_waits(auto
                 await greeted(client)
                 assert trio.current_time() < 1
         assert 30 <= trio.current_time() < 40  # one message's deadline
+
+
+async def test_raw_output_is_byte_for_byte_also_inside_a_character(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01")
+    pieces = [b"gr\xc3", b"\xb6\xc3\x9fer\x00", b"\xff\n"]
+    for piece in pieces:
+        scene.write(DB01, piece)
+    asked = {"job_instance": RUN, "machine": "db01", "raw": True, "limit": 1}
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        position = 0
+        got: list[bytes] = []
+        while len(got) < len(pieces):
+            await client.say(getOutput={**asked, "position": position}, id=1)
+            page = (await client.hear())["result"]
+            assert (page.keys(), page["is_complete"]) == ({"data_b64", "next", "is_complete", "total_length"}, False)
+            got.append(base64.b64decode(page["data_b64"]))
+            position = page["next"]
+        scene.end(DB01)
+        await client.hear_all(5)
+        await client.say(getOutput={**asked, "position": position}, id=2)
+        assert (await client.hear())["result"] == {
+            "data_b64": "",
+            "next": 3,
+            "is_complete": True,
+            "total_length": sum(map(len, pieces)),
+        }
+    assert got == pieces
