@@ -132,6 +132,26 @@ async def test_subscribers_get_details_and_output_as_it_comes(autojump_clock: Mo
         assert result["output_length"] == 13
 
 
+async def test_output_is_told_at_once_and_the_rest_together(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01", "db02")
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(subscribe=["backup"])
+        await client.hear_all(5)
+        began = trio.current_time()
+        scene.end(DB02)
+        scene.write(DB01, b"soon")
+        chunks = []
+        while len(chunks) < 2:
+            chunks += of_type([await client.hear()], "output_chunk")
+        assert trio.current_time() < began + MERGE_S / 2
+        assert sorted(chunk["machine"] for chunk in chunks) == ["db01", "db02"]
+        scene.end(DB01)
+        status = of_type(await client.hear_all(MERGE_S + 0.01), "status")
+        assert [each["running"][RUN]["machines"] for each in status] == [[]]
+
+
 async def test_the_last_run_of_an_idle_job_is_shown(autojump_clock: MockClock) -> None:
     scene = Scene()
     scene.start("db01")
