@@ -142,7 +142,7 @@ async def test_output_is_told_at_once_and_the_rest_together(autojump_clock: Mock
         began = trio.current_time()
         scene.end(DB02)
         scene.write(DB01, b"soon")
-        chunks = []
+        chunks: list[dict[str, Any]] = []
         while len(chunks) < 2:
             chunks += of_type([await client.hear()], "output_chunk")
         assert trio.current_time() < began + MERGE_S / 2
