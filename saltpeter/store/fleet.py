@@ -11,13 +11,14 @@ from typing import Any
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.state import ExecutionId
 from saltpeter.engine.storage import Done, MachineRecord
-from saltpeter.store.codec import from_us, load_outcome, to_us
+from saltpeter.store.codec import from_us, to_us
 from saltpeter.store.schema import RING
 
 _SILENT = (End.NO_RESPONSE, End.LOST)
 _DONE = """
     SELECT jobs.name, runs.run, executions.machine, attempt,
-        coalesce(executions.started_us, confirmed_us, launched_us), executions.ended_us, outcome
+        coalesce(executions.started_us, confirmed_us, launched_us), executions.ended_us,
+        json_extract(outcome, '$.end'), json_extract(outcome, '$.code')
     FROM executions JOIN runs ON runs.key = executions.run JOIN jobs ON jobs.key = runs.job
 """
 # A key may have gone to another execution since, when the newest run of all was forgotten: hence the name.
@@ -108,7 +109,6 @@ def _find(connection: sqlite3.Connection, machine: str, execution: int | None) -
 
 
 def _done(row: tuple[Any, ...]) -> Done:
-    job, run, machine, attempt, began_us, ended_us, text = row
-    outcome = load_outcome(text) or Outcome(end=End.FAILED, code=-1)
+    job, run, machine, attempt, began_us, ended_us, end, code = row
     execution = ExecutionId(run, machine, attempt)
-    return Done(job, execution, from_us(began_us), from_us(ended_us), outcome.end, outcome.code)
+    return Done(job, execution, from_us(began_us), from_us(ended_us), End(end), code)

@@ -16,6 +16,7 @@ const SPANS = ['1h', '6h', '1d', '7d'];
 const USUAL_SPAN = '6h';
 const SETTLED_MS = 180; // without a further movement: then it is asked for
 const APART_MS = 2000; // between questions about the same
+const ACTIVE_APART_MS = 10_000; // the daemon looks at every job for it
 const ADDRESSED_MS = 300;
 const KEPT = 1000; // jobs whose lines are remembered
 const SHOWS = { active: 'active', failed: 'went wrong', passed: 'did not run', all: 'all' };
@@ -130,7 +131,7 @@ function usePlace(route) {
 /** Which jobs have anything in the window; the last answer stays until the next has come. */
 function useActive(window, { centre, span }, model) {
   const asked = useSettled(asAsked(window, centre === null ? span / 20 : span / 1000));
-  const answer = useAnswer('getActive', asked, centre === null ? model.version : 0, APART_MS);
+  const answer = useAnswer('getActive', asked, centre === null ? model.version : 0, ACTIVE_APART_MS);
   return useKept(answer);
 }
 
