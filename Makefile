@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 FAULTS_SECONDS ?= 3600
+FUZZ_SECONDS ?= 600
 
-.PHONY: test lint lab faults bench
+.PHONY: test lint lab faults fuzz bench
 
 test:
 	$(PYTHON) dev.py test
@@ -26,3 +27,8 @@ faults:
 bench:
 	$(PYTHON) dev.py setup
 	.venv/bin/python -m tests.bench $(BENCH)
+
+# FUZZ_SECONDS for each target; what is found is kept below tests/fuzz/corpus, as crash-...
+fuzz:
+	$(PYTHON) dev.py setup
+	FUZZ_SECONDS=$(FUZZ_SECONDS) .venv/bin/pytest tests/fuzz -s

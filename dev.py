@@ -23,6 +23,7 @@ BIN = VENV / "bin"
 LOCK = ROOT / "requirements.lock"
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))  # for the tests of the web page
 STAMP = VENV / "installed-from"
+FUZZER = "atheris==3.0.0"
 OLDEST = (3, 10)
 
 
@@ -47,7 +48,15 @@ def set_up() -> None:
         make_venv()
     run(str(BIN / "pip"), "install", "--quiet", "--disable-pip-version-check", "--requirement", str(LOCK))
     run(str(BIN / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--editable", ".")
+    install_fuzzer()
     STAMP.write_text(wanted)
+
+
+def install_fuzzer() -> None:
+    """It has no wheel for every Python, and takes long to build: where there is none, some tests are left out."""
+    pip = (str(BIN / "pip"), "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", FUZZER)
+    if subprocess.run(pip, check=False).returncode:  # noqa: S603
+        say(f"NO {FUZZER} FOR THIS PYTHON: fuzzing by coverage is left out of the tests.")
 
 
 def make_venv() -> None:

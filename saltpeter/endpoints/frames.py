@@ -34,7 +34,7 @@ class Frames:
     limit: int
     ended: bool = attrs.field(default=False, init=False)
     _ws: Connection = attrs.field(factory=_connection, init=False)
-    _begun: str | bytes | None = attrs.field(default=None, init=False)  # of a message that is not complete yet
+    _begun: list[str | bytes] = attrs.field(factory=list, init=False)  # of a message that is not complete yet
     _size: int = attrs.field(default=0, init=False)
     _last_word: CloseConnection | None = attrs.field(default=None, init=False)
 
@@ -61,11 +61,11 @@ class Frames:
         self._size += len(event.data)
         if self._size > self.limit:
             return self._end(CloseConnection(code=TOO_BIG, reason=f"a message may have {self.limit} characters"))
-        data = event.data if isinstance(event.data, str) else bytes(event.data)
-        self._begun = data if self._begun is None else self._begun + data  # type: ignore[operator]  # both are one kind
+        if event.data or not self._begun:  # else pieces of nothing would pile up without end
+            self._begun.append(event.data if isinstance(event.data, str) else bytes(event.data))
         if event.message_finished:
-            yield self._begun
-            self._begun, self._size = None, 0
+            yield self._begun[0] if len(self._begun) == 1 else _joined(self._begun)
+            self._begun, self._size = [], 0
 
     def _end(self, why: CloseConnection) -> None:
         self.ended, self._last_word = True, why
@@ -78,3 +78,9 @@ class Frames:
         if self._ws.state not in _OPEN:
             return b""
         return self._ws.send(self._last_word or CloseConnection(code=code, reason=reason or None))
+
+
+def _joined(parts: list[str | bytes]) -> str | bytes:
+    """All of `parts` are of one kind, which each of them says."""
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if texts else b"".join(part for part in parts if isinstance(part, bytes))

@@ -107,7 +107,15 @@ def route(routes: Routes, method: str, path: str) -> Handler | Response:
 def is_same_origin(headers: Mapping[str, str]) -> bool:
     """Whether a page of ours sent this, or no browser did: any page may open a WebSocket to any host."""
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
+    return origin is None or _netloc(origin) == headers.get("host", "").lower() != ""
+
+
+def _netloc(url: str) -> str:
+    """Host and port of `url`, "" where it has none."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:  # an address in brackets that is none
+        return ""
 
 
 def wants_websocket(headers: Mapping[str, str]) -> bool:

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from saltpeter.domain.state import RunStarted, Targeted
 from saltpeter.endpoints import session
+from saltpeter.endpoints.frames import Frames
 from saltpeter.endpoints.http import HEAD_S
 from saltpeter.endpoints.intake import Pace
 from saltpeter.endpoints.machines import FIRST_FRAME_S, LIMITS, MachinesEndpoint
@@ -86,6 +87,16 @@ async def test_a_message_of_more_than_the_limit_ends_the_connection(autojump_clo
         await wrapper.say(**WHO, type="log", text="x" * (wire.MAX_FRAME + 1))
         assert await wrapper.hear_end() == 1009
     assert watched.told == []
+
+
+def test_a_message_in_ten_thousand_pieces_costs_no_more_than_one() -> None:
+    """And pieces of nothing are not kept."""
+    frames, heard = Frames(limit=10_000), list[object]()
+    for first, piece in enumerate([b"x", b"", b""] * 10_000):
+        opcode = 0x01 if first == 0 else 0x00
+        heard += frames.feed(bytes([opcode, 0x80 | len(piece)]) + b"\0\0\0\0" + piece)
+    assert len(frames._begun) == 10_000
+    assert [*heard, *frames.feed(b"\x80\x80\0\0\0\0")] == ["x" * 10_000]
 
 
 async def test_a_flood_of_heartbeats_is_read_at_our_pace(autojump_clock: MockClock) -> None:

@@ -1,0 +1,48 @@
+"""Look for inputs that are bugs, led by what they reach in the code:
+
+    python -m tests.fuzz.run wire --seconds 600
+
+What is found is kept in the target's corpus, as crash-...; new inputs that reach further are put into `--keep`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import atheris
+
+ROOT = Path(__file__).parents[2]
+OF_OTHERS = ("h11", "wsproto", "yaml", "croniter")
+
+
+def main() -> None:
+    asked = _parser().parse_args()
+    with atheris.instrument_imports(include=["saltpeter", "sp_wrapper", *OF_OTHERS]):
+        targets = importlib.import_module("tests.fuzz.targets")
+    keep, seeds = Path(asked.keep), targets.CORPUS / asked.target
+    keep.mkdir(parents=True, exist_ok=True)
+    options = [
+        f"-max_total_time={asked.seconds}",
+        f"-max_len={targets.LONGEST}",
+        f"-artifact_prefix={seeds}/",
+        "-timeout=10",  # seconds that one input may take
+        "-rss_limit_mb=2048",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(keep), str(seeds)], targets.TARGETS[asked.target])
+    atheris.Fuzz()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--keep", default=str(ROOT / "build" / "fuzz"))
+    return parser
+
+
+if __name__ == "__main__":
+    main()
