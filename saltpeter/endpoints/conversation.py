@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, Union
 import attrs
 import trio
 
+from saltpeter.domain.state import RunState
 from saltpeter.endpoints import control_wire as wire
 from saltpeter.endpoints import permissions, verbs, views
 from saltpeter.endpoints.channel import Channel
@@ -47,6 +48,8 @@ class Client:
     _greet: Greet
     _tails: Tails = attrs.field(factory=Tails, init=False)
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _merged: bool = attrs.field(default=True, init=False)  # there may be more to tell than output
+    _shown: dict[str, RunState | None] = attrs.field(factory=dict, init=False)  # which run of each job is told of
     _spoken: trio.Event = attrs.field(factory=trio.Event, init=False)  # the client has asked for something
 
     async def run(self) -> None:
@@ -60,7 +63,9 @@ class Client:
                 kills.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
 
-    def _poke(self) -> None:
+    def _poke(self, *, merged: bool = True) -> None:
+        """Look for something to tell; unless `merged`, for output only."""
+        self._merged |= merged
         self._wake.set()
         self._wake = trio.Event()
 
@@ -70,6 +75,7 @@ class Client:
         serial = self._board.state.serial
         while True:
             await self._board.newer_than(serial)
+            self._poke(merged=False)  # output need not wait for what else changes with it
             await trio.sleep(MERGE_S)
             serial = self._board.state.serial
             self._poke()
@@ -77,14 +83,25 @@ class Client:
     async def _push(self) -> None:
         with trio.move_on_after(HELLO_S):
             await self._spoken.wait()
+        rounds = 0  # of output, since there was none to send
         while True:
             wake = self._wake  # before looking, so that nothing falls between looking and waiting
-            for message in self._viewer.due(self._board.state, trio.current_time(), self._desk.queries.now()):
-                await self._channel.send(message)
+            if self._merged or trio.current_time() >= self._viewer.wake_at:
+                self._merged = False
+                for message in self._due():
+                    await self._channel.send(message)
             if await self._push_output():
+                rounds += 1
+                self._merged |= rounds > 1  # a flood of it must not keep the rest waiting
                 continue
+            rounds = 0
             with trio.move_on_at(self._viewer.wake_at):
                 await wake.wait()
+
+    def _due(self) -> Sequence[str]:
+        state = self._board.state
+        self._shown = {job: self._viewer.run_of(state, job) for job in self._viewer.subscribed}
+        return self._viewer.due(state, trio.current_time(), self._desk.queries.now())
 
     async def _push_output(self) -> bool:
         """One round: a little from each machine that has more, so that none waits for another's to end."""
@@ -99,7 +116,8 @@ class Client:
         state = self._board.state
         found: list[Behind] = []
         for job in self._viewer.subscribed:
-            if (run := self._viewer.run_of(state, job)) is not None:
+            run = self._viewer.run_of(state, job)
+            if run is not None and run is self._shown.get(job):  # of a run that the client has heard of
                 found += self._tails.behind(job, run, state.touched.get(job, 0))
         return found
 

@@ -146,6 +146,7 @@ class Execution:
     _report: Outcome | None = attrs.field(default=None, init=False)
     _reported: trio.Event = attrs.field(factory=trio.Event, init=False)
     _opened: bool = attrs.field(default=False, init=False)
+    _length: int | None = attrs.field(default=0, init=False)  # of its durable output; None: only the store knows
     _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
     _order: wire.Kill | None = attrs.field(default=None, init=False)
     _bound: str = attrs.field(default="", init=False)  # the digest of its wrapper's secret
@@ -181,6 +182,7 @@ class Execution:
         """Take up what an earlier daemon knew of it. The lease allows for a wrapper that waits to dial again."""
         self.launched = state.launched_at is not None
         self._begun = state.started_at is not None
+        self._length = None
         self.outcome = state.outcome
         self._bound, self._durably_bound = state.bound, bool(state.bound)
         self._heard = state.late is not None or (state.outcome is not None and state.outcome.by_machine)
@@ -375,7 +377,9 @@ class Execution:
         await self.record.surely(Started(execution=self.id, pid=start.pid, version=start.version, at=at))
 
     async def length(self) -> int:
-        return await self.record.store.length(self.id)
+        if self._length is None:
+            self._length = await self.record.store.length(self.id)
+        return self._length
 
     async def output(self, output: wire.Output) -> int:
         if self._heard:
@@ -383,7 +387,7 @@ class Execution:
         self.renew()
         offset = output.offset if output.offset is not None else await self.length()
         store = await self._store()
-        length = await persistently(lambda: store.append(self.id, offset, output.data, output.cut))
+        self._length = length = await persistently(lambda: store.append(self.id, offset, output.data, output.cut))
         at, fresh = self.now(), length - max(offset, self._copied)
         self.record.board.post(OutputGrew(execution=self.id, length=length, at=at))
         if fresh > 0:

@@ -1,5 +1,5 @@
-"""How long the event loop keeps everybody waiting. It costs two looks at a clock each time that the loop has work, and
-nothing while it has none."""
+"""How long the event loop keeps everybody waiting, and who made it. It costs a look at a clock for each step of a task,
+and nothing while there is none."""
 
 from __future__ import annotations
 
@@ -28,9 +28,19 @@ class LagWatch(trio.abc.Instrument):
     observe: Callable[[float], None]
     clock: Callable[[], float] = time.perf_counter
     _turned_at: float | None = attrs.field(default=None, init=False)
+    _stepped_at: float = attrs.field(default=0.0, init=False)
+    _longest_s: float = attrs.field(default=0.0, init=False)  # of the steps in this turn
+    _longest: str = attrs.field(default="", init=False)  # whose that was
 
     def after_io_wait(self, timeout: float) -> None:
-        self._turned_at = self.clock()
+        self._turned_at = self._stepped_at = self.clock()
+        self._longest_s, self._longest = 0.0, ""
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        now = self.clock()
+        if now - self._stepped_at > self._longest_s:
+            self._longest_s, self._longest = now - self._stepped_at, task.name
+        self._stepped_at = now
 
     def before_io_wait(self, timeout: float) -> None:
         if self._turned_at is None:  # the turn in which we were added
@@ -38,8 +48,9 @@ class LagWatch(trio.abc.Instrument):
         lag_s = self.clock() - self._turned_at
         self.observe(lag_s)
         if lag_s > TOO_LONG_S:
-            text = "The event loop did not turn for %.2f seconds"
-            log.warning(text, lag_s, extra=fields("loop.lagged", seconds=round(lag_s, 3)))
+            text = "The event loop did not turn for %.2f seconds; the longest in it, %.2f, was %s"
+            facts = {"seconds": round(lag_s, 3), "task": self._longest, "task_seconds": round(self._longest_s, 3)}
+            log.warning(text, lag_s, self._longest_s, self._longest, extra=fields("loop.lagged", **facts))
 
 
 @contextmanager

@@ -11,17 +11,30 @@ from typing import Any
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.state import ExecutionId
 from saltpeter.engine.storage import Done, MachineRecord
-from saltpeter.store.codec import from_us, load_outcome, to_us
+from saltpeter.store.codec import from_us, to_us
 from saltpeter.store.schema import RING
 
 _SILENT = (End.NO_RESPONSE, End.LOST)
 _DONE = """
     SELECT jobs.name, runs.run, executions.machine, attempt,
-        coalesce(executions.started_us, confirmed_us, launched_us), executions.ended_us, outcome
+        coalesce(executions.started_us, confirmed_us, launched_us), executions.ended_us,
+        json_extract(outcome, '$.end'), json_extract(outcome, '$.code')
     FROM executions JOIN runs ON runs.key = executions.run JOIN jobs ON jobs.key = runs.job
 """
 # A key may have gone to another execution since, when the newest run of all was forgotten: hence the name.
 _OF_MACHINE = f"{_DONE} WHERE executions.key = ? AND executions.machine = ? AND executions.ended_us IS NOT NULL"
+
+
+_ENDED = """
+    INSERT INTO machines (name, parts, ended_us, failures, failed, silent_us)
+    VALUES (?1, 1, ?2, ?3 IS NOT NULL, ?3, CASE WHEN ?5 THEN ?2 END)
+    ON CONFLICT (name) DO UPDATE SET parts = parts + 1, ended_us = ?2,
+        failures = CASE WHEN ?4 THEN 0 ELSE failures + (?3 IS NOT NULL) END, failed = coalesce(?3, failed),
+        silent_us = CASE WHEN ?5 THEN coalesce(silent_us, ?2) WHEN NOT ?6 THEN silent_us END
+"""
+_REMEMBERED = f"""
+    INSERT OR REPLACE INTO parts SELECT key, (parts - 1) % {RING}, ? FROM machines WHERE name = ?
+"""  # noqa: S608  # a number of ours
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -36,30 +49,16 @@ def ended(connection: sqlite3.Connection, execution: ExecutionId, outcome: Outco
     ).fetchone()
     if row is None or outcome.end is End.MAINTENANCE:
         return
+    failed = row[0] if outcome.speaks_against_the_machine else None
     connection.execute(
-        "INSERT INTO machines (name, parts, ended_us) VALUES (?1, 1, ?2)"
-        " ON CONFLICT (name) DO UPDATE SET parts = parts + 1, ended_us = ?2",
-        [execution.machine, at_us],
+        _ENDED, [execution.machine, at_us, failed, outcome.succeeded, outcome.end in _SILENT, _is_heard(outcome)]
     )
-    [machine, parts] = connection.execute(
-        "SELECT key, parts FROM machines WHERE name = ?", [execution.machine]
-    ).fetchone()
-    connection.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", [machine, (parts - 1) % RING, row[0]])
-    _judge(connection, machine, row[0], outcome, at_us)
+    connection.execute(_REMEMBERED, [row[0], execution.machine])
 
 
-def _judge(connection: sqlite3.Connection, machine: int, execution: int, outcome: Outcome, at_us: int) -> None:
-    if outcome.succeeded:
-        connection.execute("UPDATE machines SET failures = 0, silent_us = NULL WHERE key = ?", [machine])
-        return
-    if outcome.speaks_against_the_machine:
-        connection.execute(
-            "UPDATE machines SET failures = failures + 1, failed = ? WHERE key = ?", [execution, machine]
-        )
-    if outcome.end in _SILENT:
-        connection.execute("UPDATE machines SET silent_us = coalesce(silent_us, ?) WHERE key = ?", [at_us, machine])
-    elif outcome.by_machine or outcome.end is End.FAILED:
-        connection.execute("UPDATE machines SET silent_us = NULL WHERE key = ?", [machine])
+def _is_heard(outcome: Outcome) -> bool:
+    """The machine itself, or Salt on it, has said so."""
+    return outcome.by_machine or outcome.end is End.FAILED
 
 
 def answered(connection: sqlite3.Connection, machine: str) -> None:
@@ -108,7 +107,6 @@ def _find(connection: sqlite3.Connection, machine: str, execution: int | None) -
 
 
 def _done(row: tuple[Any, ...]) -> Done:
-    job, run, machine, attempt, began_us, ended_us, text = row
-    outcome = load_outcome(text) or Outcome(end=End.FAILED, code=-1)
+    job, run, machine, attempt, began_us, ended_us, end, code = row
     execution = ExecutionId(run, machine, attempt)
-    return Done(job, execution, from_us(began_us), from_us(ended_us), outcome.end, outcome.code)
+    return Done(job, execution, from_us(began_us), from_us(ended_us), End(end), code)

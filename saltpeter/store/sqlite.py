@@ -101,6 +101,7 @@ class SqliteStore:
     output_writer: Writer
     readers: Readers = attrs.field(factory=Readers, init=False)
     _days: dict[str, str] = attrs.field(factory=dict, init=False)  # run -> day of its start
+    _limits: dict[ExecutionId, int] = attrs.field(factory=dict, init=False)  # of output that has not begun
     _life: int | None = attrs.field(default=None, init=False)  # in the ledger, from the first `seen` on
 
     # --- writing ---------------------------------------------------------------------------------
@@ -138,8 +139,12 @@ class SqliteStore:
             self._days.pop(each.run, None)
 
     async def open_output(self, execution: ExecutionId, limit: int) -> None:
-        """Keep only the first and the last half of `limit` bytes of its output. To be called before any output."""
-        await self._write_output(execution, lambda connection: output.open_stream(connection, execution, limit))
+        """Keep only the first and the last half of `limit` bytes of its output. To be called before any output.
+
+        Durable with the first of it, for without any there is nothing to keep.
+        """
+        self._limits[execution] = limit
+        await trio.lowlevel.checkpoint()
 
     async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
         return await self._write_output(
@@ -278,7 +283,12 @@ class SqliteStore:
         day = await self._day(execution.run)
         if day is None:
             raise StoreError(f"{execution}: the ledger does not know this run")
-        return await self.output_writer.submit(self.places.output(day), work, size)
+        limit = self._limits.get(execution)
+        if limit is not None:
+            work = _opened(execution, limit, work)
+        result = await self.output_writer.submit(self.places.output(day), work, size)
+        self._limits.pop(execution, None)
+        return result
 
     async def _read_output(self, execution: ExecutionId, work: Work[T], nothing: T) -> T:
         day = await self._day(execution.run)
@@ -303,3 +313,13 @@ class SqliteStore:
             for execution in run.executions.values():
                 execution.output_length = lengths.get(execution.id, 0)
         return runs
+
+
+def _opened(execution: ExecutionId, limit: int, work: Work[T]) -> Work[T]:
+    """`work` on output that begins with it."""
+
+    def both(connection: sqlite3.Connection) -> T:
+        output.open_stream(connection, execution, limit)
+        return work(connection)
+
+    return both

@@ -5,28 +5,34 @@ import { bindKeys } from './keys.js';
 import { failing } from './model.js';
 import { Operations } from './operations.js';
 import { ago } from './times.js';
+import { Login } from './pages/login.js';
 import { JobPage } from './pages/job.js';
 import { JobsPage } from './pages/jobs.js';
+import { MachinePage, MachinesPage } from './pages/machines.js';
 import { NowPage } from './pages/now.js';
 import { RunPage } from './pages/run.js';
+import { TimelinePage } from './pages/timeline.js';
 import { address } from './route.js';
-import { applyTheme, session, start, switchTheme, switchZone, themeName, useNow, useSession, zoneName } from './session.js';
+import { applyTheme, logOut, session, start, switchTheme, switchZone, themeName, useNow, useSession, zoneName } from './session.js';
 import { html, render, useEffect, useLayoutEffect } from './ui.js';
 
-const PAGES = { now: NowPage, jobs: JobsPage, job: JobPage, run: RunPage };
+const PAGES = { now: NowPage, jobs: JobsPage, job: JobPage, run: RunPage, timeline: TimelinePage, machines: MachinesPage, machine: MachinePage };
 const TABS = [
   ['now', 'Now'],
   ['jobs', 'Jobs'],
+  ['timeline', 'Timeline'],
+  ['machines', 'Machines'],
 ];
-const TAB_OF = { job: 'jobs', run: 'jobs' };
+const TAB_OF = { job: 'jobs', run: 'jobs', machine: 'machines' };
 
 function App() {
-  const { route, model, link } = useSession();
+  const { route, model, link, me } = useSession();
   const Page = PAGES[route.page] ?? NowPage;
+  const content = me.login_required ? html`<${Login} />` : model.complete ? html`<${Page} key=${route.names.join('/')} route=${route} />` : html`<${Waiting} />`;
   useLayoutEffect(closeDialog, [route.page, ...route.names]);
   return html`
     <${Frame} tab=${TAB_OF[route.page] ?? route.page} />
-    <main id="main" tabindex="-1" class=${link.live ? '' : 'old'}>${model.complete ? html`<${Page} key=${route.names.join('/')} route=${route} />` : html`<${Waiting} />`}</main>
+    <main id="main" tabindex="-1" class=${link.live ? '' : 'old'}>${content}</main>
     <${Operations} />
     <${Dialogs} />
   `;
@@ -41,7 +47,8 @@ function Frame({ tab }) {
     </nav>
     <${Liveness} />
     <div class="switches">
-      <button class="quiet" onClick=${switchZone} title="Times in UTC or local (u)">${zoneName()}</button>
+      ${session.me.by_token && html`<button class="quiet" onClick=${logOut} title=${`You are ${session.me.name}, ${session.me.role}`}>Log out</button>`}
+      <button class="quiet" onClick=${switchZone} title="Times: local, UTC, or the job's zone (u)">${zoneName()}</button>
       <button class="quiet" onClick=${switchTheme} title="Light, dark, or as the system has it (t)">
         ${themeName()}<span class="unseen"> theme</span>
       </button>
@@ -56,10 +63,11 @@ function skip(event) {
 }
 
 function Liveness() {
-  const { link, model } = useSession();
+  const { link, model, me } = useSession();
   const now = useNow() - session.clockOffset;
   useEffect(() => inTheTab(link.live, model));
   if (link.live) return html`<p class="liveness live" role="status"><i class="dot" aria-hidden="true"></i>Live</p>`;
+  if (me.login_required) return html`<p class="liveness" role="status">Not logged in</p>`;
   const said = model.complete ? `Not live; last heard ${ago(Math.max(0, now - link.since))}` : 'Connecting';
   return html`<p class="liveness stale" role="status"><i class="dot" aria-hidden="true"></i><span>${said}</span>
     <button class="quiet" onClick=${() => link.retry()}>Try now</button>
@@ -83,7 +91,7 @@ function Waiting() {
 
 const go = (page) => () => (location.hash = address(page));
 
-bindKeys({ 'g n': go('now'), 'g j': go('jobs'), '?': openHelp, u: switchZone, t: switchTheme });
+bindKeys({ 'g n': go('now'), 'g j': go('jobs'), 'g t': go('timeline'), 'g m': go('machines'), '?': openHelp, u: switchZone, t: switchTheme });
 applyTheme();
 start();
 render(html`<${App} />`, document.getElementById('root'));

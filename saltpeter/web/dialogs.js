@@ -1,6 +1,6 @@
 // The dialogs: a question before something is done to machines, and the list of keys. One at a time.
 
-import { redraw, switchTheme, switchZone, themeName, useSession, zoneName } from './session.js';
+import { logOut, redraw, session, switchTheme, switchZone, themeName, useSession, zoneName } from './session.js';
 import { html, useLayoutEffect, useRef } from './ui.js';
 
 let open = null; // a function that draws the content
@@ -42,8 +42,10 @@ export function Names({ names, most = 12 }) {
 }
 
 const HELP = [
-  ['Everywhere', [['g n', 'Now'], ['g j', 'Jobs'], ['/', 'search'], ['u', 'UTC or local time'], ['t', 'light or dark'], ['?', 'this list']]],
+  ['Everywhere', [['g n', 'Now'], ['g j', 'Jobs'], ['g t', 'Timeline'], ['g m', 'Machines'], ['/', 'search'], ['u', "local time, UTC or the job's"], ['t', 'light or dark'], ['?', 'this list']]],
   ['In a list', [['j k ↓ ↑', 'move'], ['Enter', 'open'], ['Esc', 'leave the search, undo the choice']]],
+  ['Timeline', [['← →', 'move in time'], ['+ -', 'show less or more time'], ['n', 'follow the present'], ['[ ]', 'what the job did'], ['l', 'chart or list']]],
+  ['Machines', [['x', 'choose a machine'], ['m', 'maintenance of the chosen']]],
   ['Job', [['r', 'run now']]],
   ['Run', [['x', 'choose a machine'], ['K', 'kill'], ['p', 'pause'], ['c', 'resume'], ['f', 'follow the output'], ['w', 'wrap lines'], ['d', 'download the output']]],
 ];
@@ -58,6 +60,7 @@ export function openHelp() {
       </section>`)}
     </div>
     <div class="buttons">
+      ${session.me.by_token && html`<button onClick=${logOut}>Log out</button>`}
       <button onClick=${switchZone}>Times: ${zoneName()}</button>
       <button onClick=${switchTheme}>Theme: ${themeName()}</button>
       <button autofocus onClick=${closeDialog}>Close</button>

@@ -43,7 +43,7 @@ export class Link {
 
   /** Ask for something; the promise holds the result. Rejects with Refused or Disconnected. */
   request(verb, value, onId = () => {}) {
-    if (!this.live) return Promise.reject(new Disconnected());
+    if (!this.live || this._socket.readyState !== WebSocket.OPEN) return Promise.reject(new Disconnected());
     const id = this._nextId++;
     onId(id);
     return new Promise((resolve, reject) => {
@@ -54,9 +54,14 @@ export class Link {
 
   /** Try again now, if it is not there. */
   retry() {
-    if (this.live || this._socket.readyState === WebSocket.CONNECTING) return;
+    if (this.live || this._socket?.readyState === WebSocket.CONNECTING) return;
     clearTimeout(this._timer);
     this.open();
+  }
+
+  /** Do not come back until `retry`. */
+  rest() {
+    if (!this.live) clearTimeout(this._timer);
   }
 
   _opened() {

@@ -17,6 +17,7 @@ export function emptyModel() {
     runningByJob: new Map(), // job -> its living runs, newest first
     last: new Map(), // job -> {startedAt, verdict, ok, run, nextAt}
     details: new Map(), // run -> {run, results: {machine: part}, version}
+    zone: '', // of jobs that name none; '' is not known
     complete: false, // whether the snapshot has come
   };
 }
@@ -39,11 +40,12 @@ const readers = {
     readers.changes(model, { jobs, runs, ...told });
     model.complete = true;
   },
-  changes(model, { serial, crons, jobs = {}, runs = {}, maintenance, problems }) {
+  changes(model, { serial, crons, jobs = {}, runs = {}, maintenance, saltpeter_config: settings, problems }) {
     model.serial = serial;
     if (crons) define(model, crons);
     for (const [job, told] of Object.entries(jobs)) model.last.set(job, asLast(told));
     for (const [run, told] of Object.entries(runs)) follow(model, run, told);
+    model.zone = settings?.timezone ?? model.zone;
     model.maintenance = maintenance ?? model.maintenance;
     model.problems = problems ?? model.problems;
     if (crons || problems) model.jobsVersion += 1;
@@ -116,12 +118,13 @@ export function instant(text) {
 function asJob(name, written) {
   const { group, path, line, ...keys } = written;
   const enabled = ![false, 'false', 'no', 'off'].includes(keys.enabled);
+  const zone = keys.timezone || (['true', 'yes', 'on'].includes(String(keys.utc).toLowerCase()) ? 'UTC' : '');
   const tags = [keys.tags ?? []].flat().map(String);
   const targets = [keys.targets ?? ''].flat().join(' ');
   const schedule = scheduleAsWritten(keys);
   const searched = [name, group, keys.command, targets, keys.description, keys.owner, schedule, ...tags];
   const haystack = searched.filter(Boolean).join('\n').toLowerCase();
-  return { name, group, path, line, written: keys, enabled, tags, targets, schedule, haystack };
+  return { name, group, path, line, written: keys, enabled, tags, targets, schedule, zone, haystack };
 }
 
 const FIELDS = ['sec', 'min', 'hour', 'dom', 'mon', 'dow', 'year'];

@@ -3,7 +3,7 @@
 import { confirm, Names } from './dialogs.js';
 import { Mark, plural, stateOfOutcome } from './parts.js';
 import { runAddress } from './route.js';
-import { ask, listen, redraw, useSession } from './session.js';
+import { ask, listen, mayAct, redraw, useSession } from './session.js';
 import { html } from './ui.js';
 
 const KEPT = 4;
@@ -38,6 +38,7 @@ async function carryOut(operation, steps) {
 
 /** Start `job`, after asking; then go to its run. */
 export function runNow(job) {
+  if (!mayAct()) return;
   const act = () => {
     const operation = begin(`Run ${job.name}`);
     carryOut(operation, async () => {
@@ -54,6 +55,7 @@ export function runNow(job) {
 
 /** Kill a run (`machines` null) or its part on some machines, after asking. `hit` names what will be hit. */
 export function kill({ job, run, machines, hit }) {
+  if (!mayAct()) return;
   const title = machines === null ? `Kill ${run}` : `Kill ${run} on ${plural(machines.length, 'machine')}`;
   const act = () => {
     const operation = begin(title);
@@ -75,6 +77,7 @@ export function kill({ job, run, machines, hit }) {
 
 /** Pause or resume (`verb`) a run, or its part on some machines, after asking. */
 export function halt(verb, { job, run, machines, hit }) {
+  if (!mayAct()) return;
   const word = verb === 'pause' ? 'Pause' : 'Resume';
   const does = verb === 'pause' ? 'Stops all processes of the command, without ending them,' : 'Lets the stopped processes go on';
   const title = `${word} ${run}`;
@@ -138,3 +141,39 @@ export function described({ ended, survived }) {
 }
 
 
+
+const ENDS = { 'now+1h': 'in an hour', 'now+4h': 'in four hours', 'now+1d': 'in a day', '': 'when somebody ends it' };
+
+/** Leave machines out of runs, after asking for a reason and an end; `['']` is every machine. `done` once it is so. */
+export function maintain(machines, done = () => {}) {
+  const wanted = { reason: '', until: 'now+1h' };
+  const every = machines[0] === '';
+  const title = every ? 'Stop all new runs' : `Maintenance of ${machines.length === 1 ? machines[0] : plural(machines.length, 'machine')}`;
+  const act = () => {
+    const operation = begin(title);
+    const value = { reason: wanted.reason, ...(wanted.until && { until: wanted.until }) };
+    carryOut(operation, async () => {
+      await Promise.all(machines.map((machine) => ask('maintenance', { set: { machine, ...value } })));
+      done();
+      advance(operation, { stage: 'done', text: wanted.until ? `ends ${ENDS[wanted.until]}` : 'until somebody ends it' });
+    });
+  };
+  const details = html`<p>${every ? 'No job starts any more. What runs, runs on.' : 'New runs leave these out. What runs there, runs on.'}</p>
+    ${!every && html`<${Names} names=${machines} />`}
+    <div class="fields">
+      <label>Reason <input type="text" maxlength="200" placeholder="new disk" onInput=${(event) => (wanted.reason = event.target.value)} /></label>
+      <label>Ends <select onChange=${(event) => (wanted.until = event.target.value)}>
+        ${Object.entries(ENDS).map(([until, words]) => html`<option value=${until}>${words}</option>`)}
+      </select></label>
+    </div>`;
+  confirm({ title: `${title}?`, details, label: every ? 'Stop all new runs' : 'Begin maintenance', danger: every, act });
+}
+
+/** End maintenance that was set by hand; '' is that of every machine. */
+export function endMaintenance(machine) {
+  const operation = begin(`End maintenance of ${machine || 'everything'}`);
+  carryOut(operation, async () => {
+    await ask('maintenance', { end: { machine } });
+    advance(operation, { stage: 'done', text: 'new runs include it again' });
+  });
+}

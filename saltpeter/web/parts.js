@@ -1,6 +1,7 @@
 // Small things that every page is made of.
 
-import { inUtc, useNow } from './session.js';
+import { shownZone, useNow } from './session.js';
+import { WORDS } from './states.js';
 import { ago, clock, countdown, inFull, span } from './times.js';
 import { html } from './ui.js';
 
@@ -16,38 +17,6 @@ const SHAPES = {
   lost: 'M6 6.2a2 2 0 1 1 2.9 1.8c-.7.4-.9.8-.9 1.5M8 12.2v.1',
   skipped: 'M4 8h8',
 };
-
-export const WORDS = {
-  ok: 'succeeded',
-  failed: 'failed',
-  running: 'running',
-  paused: 'paused',
-  waiting: 'waiting',
-  killed: 'killed',
-  timeout: 'timed out',
-  lost: 'lost',
-  skipped: 'left out',
-};
-
-const OF_OUTCOME = {
-  timeout: 'timeout',
-  killed: 'killed',
-  refused: 'skipped',
-  lost: 'lost',
-  no_response: 'lost',
-  error: 'failed',
-  maintenance: 'skipped',
-};
-const OF_VERDICT = { success: 'ok', failed: 'failed', killed: 'killed', no_targets: 'skipped' };
-
-/** The state of a machine's part, from its outcome and code. */
-export function stateOfOutcome(outcome, retcode) {
-  if (outcome === 'exited') return Number(retcode) === 0 ? 'ok' : 'failed';
-  return OF_OUTCOME[outcome] ?? 'failed';
-}
-
-/** The state of a run from its verdict; a run without one is running. */
-export const stateOfVerdict = (verdict) => (verdict ? (OF_VERDICT[verdict] ?? 'failed') : 'running');
 
 export function Mark({ state, word = WORDS[state] }) {
   return html`<svg class="mark ${state}" viewBox="0 0 16 16" role="img" aria-label=${word}>
@@ -66,19 +35,19 @@ export function State({ state, word = WORDS[state] }) {
 export function At({ at }) {
   const now = useNow();
   if (at === null || at === undefined) return html`<span class="muted">–</span>`;
-  return html`<time datetime=${new Date(at).toISOString()} title=${inFull(at, inUtc())}>${clock(at, { utc: inUtc(), now })}</time>`;
+  return html`<time datetime=${new Date(at).toISOString()} title=${inFull(at, shownZone())}>${clock(at, { zone: shownZone(), now })}</time>`;
 }
 
 export function Ago({ at }) {
   const now = useNow();
   if (!at) return html`<span class="muted">never</span>`;
-  return html`<time datetime=${new Date(at).toISOString()} title=${inFull(at, inUtc())}>${ago(now - at)}</time>`;
+  return html`<time datetime=${new Date(at).toISOString()} title=${inFull(at, shownZone())}>${ago(now - at)}</time>`;
 }
 
 export function Countdown({ at }) {
   const now = useNow();
   if (!at) return html`<span class="muted">–</span>`;
-  return html`<time datetime=${new Date(at).toISOString()} title=${inFull(at, inUtc())}>${countdown(at - now)}</time>`;
+  return html`<time datetime=${new Date(at).toISOString()} title=${inFull(at, shownZone())}>${countdown(at - now)}</time>`;
 }
 
 /** How long it has lasted, or has been lasting. */
@@ -95,4 +64,5 @@ export function Failure({ error }) {
   return html`<p class="failure" role="alert">${error.message}</p>`;
 }
 
+export { stateOfOutcome, stateOfVerdict, WORDS } from './states.js';
 export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString('en')} ${count === 1 ? one : many}`;

@@ -2,8 +2,8 @@
 
 import { Link } from './link.js';
 import { emptyModel, fold, known } from './model.js';
-import { parse } from './route.js';
-import { useEffect, useState } from './ui.js';
+import { jobOfRun, parse } from './route.js';
+import { useEffect, useRef, useState } from './ui.js';
 
 const listeners = new Set();
 const taps = new Set(); // who gets every message: output, receipts
@@ -22,6 +22,7 @@ export function redraw() {
 const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
 export const session = {
   model: emptyModel(),
+  me: { name: null, role: null, login_required: false, by_token: false }, // as /whoami tells
   clockOffset: 0, // ms to add to this machine's clock for the daemon's
   route: parse(location.hash),
   link: new Link(`${scheme}://${location.host}/ws`, hello, heard, changed),
@@ -38,6 +39,7 @@ function heard(message) {
 
 function changed(live) {
   if (live) learnClock(); // all else is told without being asked for
+  else learnMe();
   redraw();
 }
 
@@ -53,15 +55,46 @@ async function learnClock() {
   }
 }
 
-export function start() {
-  session.link.open();
+/** Learn who we are here. Without a login where one is needed, there is no point in connecting. */
+async function learnMe() {
+  try {
+    session.me = await (await fetch('/whoami')).json();
+  } catch {
+    return; // the daemon is away: the link comes back, or this is asked again
+  }
+  if (session.me.login_required) session.link.rest();
+  redraw();
+}
+
+/** Show `token` to the daemon. Raises an Error with what it says if it is not good. */
+export async function logIn(token) {
+  const answer = await fetch('/login', { method: 'POST', body: JSON.stringify({ token }), headers: { 'Content-Type': 'application/json' } });
+  const told = await answer.json();
+  if (!answer.ok) throw new Error(told.error.message);
+  session.me = told;
+  session.link.retry();
+  redraw();
+}
+
+export async function logOut() {
+  await fetch('/logout', { method: 'POST' });
+  location.reload(); // nothing that was seen stays
+}
+
+export async function start() {
   addEventListener('hashchange', () => {
     session.route = parse(location.hash);
     redraw();
   });
-  addEventListener('online', () => session.link.retry());
-  document.addEventListener('visibilitychange', () => document.hidden || session.link.retry());
+  const retry = () => session.me.login_required || session.link.retry();
+  addEventListener('online', retry);
+  document.addEventListener('visibilitychange', () => document.hidden || retry());
+  await learnMe();
+  if (!session.me.login_required) session.link.retry();
 }
+
+/** Whether the person may run, kill and hold: a button that would be refused is not shown. */
+export const mayAct = () => session.me.role !== 'viewer';
 
 export const now = () => Date.now() + session.clockOffset;
 export const ask = (verb, value, onId) => session.link.request(verb, value, onId);
@@ -81,7 +114,7 @@ export function adjust(address) {
 
 // --- preferences ---------------------------------------------------------------------------------
 
-const KEYS = { utc: 'saltpeter.utc', theme: 'saltpeter.theme', wrap: 'saltpeter.wrap', columns: 'saltpeter.columns' };
+const KEYS = { zone: 'saltpeter.zone', theme: 'saltpeter.theme', wrap: 'saltpeter.wrap', columns: 'saltpeter.columns' };
 
 export function preference(name) {
   try {
@@ -105,9 +138,21 @@ export function applyTheme(theme = preference('theme')) {
   document.documentElement.dataset.theme = theme || 'system';
 }
 
-export const inUtc = () => preference('utc') === 'yes';
-export const zoneName = () => (inUtc() ? 'UTC' : 'Local');
-export const switchZone = () => prefer('utc', inUtc() ? '' : 'yes');
+const ZONES = { '': 'Local', utc: 'UTC', job: "Job's zone" };
+const chosenZone = () => (preference('zone') in ZONES ? preference('zone') : '');
+export const zoneName = () => ZONES[chosenZone()];
+export const switchZone = () => {
+  const names = Object.keys(ZONES);
+  prefer('zone', names[(names.indexOf(chosenZone()) + 1) % names.length]);
+};
+
+/** The zone in which times are shown: '' for the browser's. That of a job holds where one job is shown. */
+export function shownZone() {
+  if (chosenZone() !== 'job') return chosenZone() && 'UTC';
+  const { page, names } = session.route;
+  const job = session.model.jobs.get(page === 'run' ? jobOfRun(names[0] ?? '') : names[0]);
+  return ['job', 'run'].includes(page) && job ? job.zone || session.model.zone : '';
+}
 
 const THEMES = ['system', 'light', 'dark'];
 const theme = () => preference('theme') || 'system';
@@ -144,23 +189,30 @@ export function useNow() {
 export function useAnswer(verb, value, again = 0, apartMs = 1000) {
   const key = JSON.stringify([verb, value]);
   const [answer, set] = useState({ key, busy: true });
-  const [lastAsked] = useState({ at: 0, key: '' });
+  const [lastAsked] = useState({ at: 0, key: '', wanted: '' });
   const live = useSession().link.live;
+  useEffect(() => {
+    lastAsked.wanted = live ? key : null; // an answer on its way is welcome, also when the same was to be asked again
+    return () => (lastAsked.wanted = null);
+  }, [key, live]);
   useEffect(() => {
     if (!live || value === null) return undefined;
     const wait = lastAsked.key === key ? Math.max(0, lastAsked.at + apartMs - Date.now()) : 0;
-    let wanted = true;
     const timer = setTimeout(async () => {
       Object.assign(lastAsked, { at: Date.now(), key });
       const got = await ask(verb, value).then((result) => ({ result }), (error) => ({ error }));
-      if (wanted) set({ key, ...got });
+      if (lastAsked.wanted === key) set({ key, ...got });
     }, wait);
-    return () => {
-      wanted = false;
-      clearTimeout(timer);
-    };
+    return () => clearTimeout(timer);
   }, [key, live, again]);
   return answer.key === key ? answer : { key, busy: true };
+}
+
+/** `answer`, with the last result for as long as the next has not come. */
+export function useKept(answer) {
+  const kept = useRef(undefined);
+  if (answer.result) kept.current = answer.result;
+  return { result: kept.current, error: answer.error };
 }
 
 /** All about a run, as it goes: {told: {run, results, version}, error}; `told` is undefined until it has come. */

@@ -7,27 +7,63 @@ const DAY = 24 * HOUR;
 
 const two = (number) => String(number).padStart(2, '0');
 
-/** `2026-11-20 03:00:00`, without the date where that is today's; in UTC or the browser's zone. */
-export function clock(at, { utc, now }) {
+// A zone is '' for the browser's own, or an IANA name.
+
+const formats = new Map(); // zone -> what writes its wall clock
+
+/** `2026-11-20 03:00:00`, without the date where that is today's. */
+export function clock(at, { zone, now }) {
   if (at === null || at === undefined) return '';
-  const [date, time] = parts(at, utc);
-  return date === parts(now, utc)[0] ? time : `${date} ${time}`;
+  const [date, time] = parts(at, zone);
+  return date === parts(now, zone)[0] ? time : `${date} ${time}`;
 }
 
 /** The date and the time, and which zone that is. */
-export function inFull(at, utc) {
+export function inFull(at, zone) {
   if (at === null || at === undefined) return '';
-  return `${parts(at, utc).join(' ')} ${utc ? 'UTC' : offset(at)}`;
+  return `${parts(at, zone).join(' ')} ${zone === 'UTC' ? 'UTC' : offset(at, zone)}`;
 }
 
-function parts(at, utc) {
-  const date = new Date(utc ? at : at - new Date(at).getTimezoneOffset() * MINUTE);
-  const text = date.toISOString();
+/** The zone's offset from UTC at `at`, in ms. */
+export function offsetAt(at, zone) {
+  if (zone === 'UTC') return 0;
+  const format = zone && formatOf(zone);
+  if (!format) return -new Date(at).getTimezoneOffset() * MINUTE;
+  const { year, month, day, hour, minute, second } = Object.fromEntries(format.formatToParts(at).map(({ type, value }) => [type, Number(value)]));
+  return Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at / SECOND) * SECOND;
+}
+
+/** The instant at which a clock in the zone shows `text`, such as `2026-11-20T03:00`; of two, the first. */
+export function instantOf(text, zone) {
+  const wall = Date.parse(`${text}Z`);
+  const before = wall - offsetAt(wall - DAY, zone);
+  return before + offsetAt(before, zone) === wall ? before : wall - offsetAt(wall, zone);
+}
+
+/** An instant as a field of type `datetime-local` has it. */
+export function asWall(at, zone) {
+  return parts(at, zone).join('T');
+}
+
+function formatOf(zone) {
+  if (!formats.has(zone)) {
+    const numeric = Object.fromEntries(['year', 'month', 'day', 'hour', 'minute', 'second'].map((part) => [part, 'numeric']));
+    try {
+      formats.set(zone, new Intl.DateTimeFormat('en', { timeZone: zone, calendar: 'gregory', hourCycle: 'h23', ...numeric }));
+    } catch {
+      formats.set(zone, null); // the browser does not know it: its own will do
+    }
+  }
+  return formats.get(zone);
+}
+
+function parts(at, zone) {
+  const text = new Date(at + offsetAt(at, zone)).toISOString();
   return [text.slice(0, 10), text.slice(11, 19)];
 }
 
-function offset(at) {
-  const minutes = -new Date(at).getTimezoneOffset();
+function offset(at, zone) {
+  const minutes = Math.round(offsetAt(at, zone) / MINUTE);
   return `UTC${minutes < 0 ? '−' : '+'}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;
 }
 

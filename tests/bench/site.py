@@ -100,6 +100,10 @@ class Plant(Process):
         await self.fleet.send_all(b"?\n")
         return await self._loops.receive()
 
+    def loads(self) -> int:
+        """How often conf.d has been read and was new."""
+        return (self.directory / "stderr").read_bytes().count(b"Configuration loaded")
+
     async def metric(self, name: str) -> float:
         """The sum of a figure over its labels."""
         async with await trio.open_unix_socket(self.socket) as stream:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 
@@ -129,6 +130,26 @@ async def test_subscribers_get_details_and_output_as_it_comes(autojump_clock: Mo
         result = of_type(messages, "details")[-1]["data"]["results"]["db01"]
         assert (result["ret"], result["retcode"], result["wrapper_version"]) == ("", 0, "1.2")
         assert result["output_length"] == 13
+
+
+async def test_output_is_told_at_once_and_the_rest_together(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01", "db02")
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(subscribe=["backup"])
+        await client.hear_all(5)
+        began = trio.current_time()
+        scene.end(DB02)
+        scene.write(DB01, b"soon")
+        chunks: list[dict[str, Any]] = []
+        while len(chunks) < 2:
+            chunks += of_type([await client.hear()], "output_chunk")
+        assert trio.current_time() < began + MERGE_S / 2
+        assert sorted(chunk["machine"] for chunk in chunks) == ["db01", "db02"]
+        scene.end(DB01)
+        status = of_type(await client.hear_all(MERGE_S + 0.01), "status")
+        assert [each["running"][RUN]["machines"] for each in status] == [[]]
 
 
 async def test_the_last_run_of_an_idle_job_is_shown(autojump_clock: MockClock) -> None:
@@ -389,3 +410,32 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_else_waits(auto
                 await greeted(client)
                 assert trio.current_time() < 1
         assert 30 <= trio.current_time() < 40  # one message's deadline
+
+
+async def test_raw_output_is_byte_for_byte_also_inside_a_character(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01")
+    pieces = [b"gr\xc3", b"\xb6\xc3\x9fer\x00", b"\xff\n"]
+    for piece in pieces:
+        scene.write(DB01, piece)
+    asked = {"job_instance": RUN, "machine": "db01", "raw": True, "limit": 1}
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        position = 0
+        got: list[bytes] = []
+        while len(got) < len(pieces):
+            await client.say(getOutput={**asked, "position": position}, id=1)
+            page = (await client.hear())["result"]
+            assert (page.keys(), page["is_complete"]) == ({"data_b64", "next", "is_complete", "total_length"}, False)
+            got.append(base64.b64decode(page["data_b64"]))
+            position = page["next"]
+        scene.end(DB01)
+        await client.hear_all(5)
+        await client.say(getOutput={**asked, "position": position}, id=2)
+        assert (await client.hear())["result"] == {
+            "data_b64": "",
+            "next": 3,
+            "is_complete": True,
+            "total_length": sum(map(len, pieces)),
+        }
+    assert got == pieces

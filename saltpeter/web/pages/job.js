@@ -4,8 +4,8 @@ import { useKeys } from '../keys.js';
 import { runNow } from '../operations.js';
 import { At, Countdown, Empty, Failure, Lasting, Mark, State, stateOfVerdict } from '../parts.js';
 import { runAddress } from '../route.js';
-import { ask, inUtc, useAnswer, useSession } from '../session.js';
-import { inFull, span } from '../times.js';
+import { ask, mayAct, shownZone, useAnswer, useSession } from '../session.js';
+import { inFull, instantOf, span } from '../times.js';
 import { html, useState } from '../ui.js';
 
 const HISTORY = 100;
@@ -26,7 +26,7 @@ export function JobPage({ route }) {
       ${living.length > 0 ? html`<${State} state="running" />` : last?.startedAt && html`<${State} state=${stateOfVerdict(last.verdict || 'success')} />`}
       ${job && !job.enabled && html`<span class="tag">disabled</span>`}
       <span class="fill"></span>
-      ${job && html`<button class="primary" onClick=${run}>Run now</button>`}
+      ${job && mayAct() && html`<button class="primary" onClick=${run}>Run now</button>`}
     </header>
     ${job?.written.description && html`<p class="lead">${job.written.description}</p>`}
     <div class="columns wide-first">
@@ -105,7 +105,7 @@ function Strip({ runs }) {
   const longest = Math.max(...shown.map(took), 1);
   return html`<div class="strip" role="img" aria-label=${`How long the last ${shown.length} runs took; the longest ${span(longest)}`}>
     ${shown.map((run) => html`<a key=${run.job_instance} tabindex="-1" href=${runAddress(run.job_instance)} class=${stateOfVerdict(run.verdict)}
-      title=${`${inFull(Date.parse(run.started), inUtc())}: ${run.verdict || 'running'}, ${span(took(run))}`}>
+      title=${`${inFull(Date.parse(run.started), shownZone())}: ${run.verdict || 'running'}, ${span(took(run))}`}>
       <i style=${{ height: `${Math.max(8, (100 * took(run)) / longest)}%` }}></i>
     </a>`)}
   </div>`;
@@ -119,13 +119,13 @@ function Why({ name }) {
   const look = async (event) => {
     event.preventDefault();
     const at = new FormData(event.target).get('at');
-    const value = { cron: name, at: at ? (inUtc() ? `${at}+00:00` : new Date(at).toISOString()) : 'now' };
+    const value = { cron: name, at: at ? new Date(instantOf(at, shownZone())).toISOString() : 'now' };
     setAnswer(await ask('why', value).then((result) => ({ result }), (error) => ({ error })));
   };
   return html`<section>
     <h2>Why (not)?</h2>
     <form class="why" onSubmit=${look}>
-      <label>At <input type="datetime-local" name="at" step="1" /></label><span class="muted">${inUtc() ? 'UTC' : 'local time'}</span>
+      <label>At <input type="datetime-local" name="at" step="1" /></label><span class="muted">${shownZone() || 'local time'}</span>
       <button>Ask</button>
     </form>
     <div role="status">
