@@ -51,9 +51,10 @@ def statedir_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("file", type=click.Path(path_type=Path))
 @statedir_option
 def backup(file: Path, config: Path | None, statedir: Path | None) -> None:
-    """Copy ledger, output and keys into the new FILE (.tar, .tar.gz or .tgz), while the daemon runs or without one.
+    """Copy all that is kept into the new FILE (.tar, .tar.gz or .tgz).
 
-    FILE appears when it is whole. `saltpeter store restore FILE` puts it back.
+    With the ledger, the output and the keys, while the daemon runs or without one. FILE appears when it is whole;
+    `saltpeter store restore FILE` puts it back.
 
     \b
     saltpeter store backup /srv/backup/saltpeter-monday.tar.gz
