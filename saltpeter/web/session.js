@@ -88,6 +88,7 @@ export async function start() {
   });
   const retry = () => session.me.login_required || session.link.retry();
   addEventListener('online', retry);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw); // what is drawn by hand
   document.addEventListener('visibilitychange', () => document.hidden || retry());
   await learnMe();
   if (!session.me.login_required) session.link.retry();

@@ -42,7 +42,7 @@ def log_in(page: Page, secret: str) -> None:
 
 def test_a_token_lets_in_and_a_viewer_has_no_buttons(refused_page: Page, own_daemon: Served) -> None:
     page = refused_page
-    own_daemon.write("some", some={**LOCAL, "command": "true"})
+    own_daemon.write("some", some={**LOCAL, "command": "exec sleep 600"})
     own_daemon.begin()
     viewer = token(own_daemon, "add", "victor", "--role", "viewer")
     operator = token(own_daemon, "add", "olga", "--role", "operator")
@@ -65,6 +65,14 @@ def test_a_token_lets_in_and_a_viewer_has_no_buttons(refused_page: Page, own_dae
     page.get_by_role("button", name="Run now").click()
     page.get_by_role("dialog").get_by_role("button", name="Run now").click()
     expect(page).to_have_url(re.compile(r"#/run/some_\d+"))
+    expect(page.get_by_role("button", name="Kill all")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    log_in(page, viewer)
+    expect(page.get_by_role("grid", name="Machines")).to_contain_text("Running 1")
+    expect(page.get_by_role("button", name="Kill all")).to_have_count(0)
+    page.get_by_role("button", name="Log out").click()
+    log_in(page, operator)
+    expect(page.get_by_role("button", name="Kill all")).to_be_visible()
     page.reload()
     expect(page.get_by_role("heading", level=1)).to_contain_text("some")  # the session goes on
     token(own_daemon, "revoke", "olga")

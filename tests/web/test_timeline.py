@@ -118,12 +118,12 @@ def test_what_ran_at_three_is_seen_in_one_look(page: Page, own_daemon: Served) -
     page.get_by_role("button", name="Go", exact=True).click()
     expect(labels(page)).to_have_text(["at-three-0", "at-three-1", "at-three-2"])
     expect(page).to_have_url(re.compile(re.escape(f"at={iso(three).replace(':', '%3A')}") + ".*span=1h"))
-    keep_picture(page, "timeline-three")
 
     x, y = page.evaluate(PLACE_OF, ["at-three-1", milliseconds(three + timedelta(minutes=2))])
     expect(page.locator("canvas")).to_be_visible()
     page.mouse.move(x, y)
     expect(page.locator(".tip")).to_contain_text(re.compile(r"at-three-1\s*failed.*took 2:00"))
+    keep_picture(page, "timeline-three")
     page.get_by_role("button", name="went wrong").click()
     expect(labels(page)).to_have_text(["at-three-1"])
     page.keyboard.press("j")

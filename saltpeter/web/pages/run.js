@@ -6,7 +6,7 @@ import { described, halt, kill } from '../operations.js';
 import { OutputPanel } from '../output.js';
 import { Ago, At, Empty, Failure, Lasting, Mark, State, stateOfVerdict, WORDS } from '../parts.js';
 import { jobAddress, jobOfRun, runAddress } from '../route.js';
-import { adjust, useRun, useSession } from '../session.js';
+import { adjust, mayAct, useRun, useSession } from '../session.js';
 import { bytes, span } from '../times.js';
 import { html, useMemo, useState } from '../ui.js';
 import { Windowed } from '../windowed.js';
@@ -99,6 +99,7 @@ function toggled(set, name) {
 }
 
 function Buttons({ actions, count }) {
+  if (!mayAct()) return null;
   const on = count ? ` ${count}` : ' all';
   return html`<div class="buttons" role="group" aria-label="Actions">
     <button onClick=${actions.pause}>Pause${on}</button>
