@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import random
+import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -75,6 +76,7 @@ class Addresses:
 
 async def run(directory: Path, host: Host, debug: bool = False) -> None:
     """Run in the foreground until SIGTERM or SIGINT. Raises SaltpeterError when it cannot start."""
+    raise_file_limit()
     async with trio.open_nursery() as nursery:
         stop = trio.Event()
         daemon = Daemon(directory, host, debug)
@@ -84,6 +86,15 @@ async def run(directory: Path, host: Host, debug: bool = False) -> None:
             log.info("Stopping; what runs on the machines runs on", extra=fields("daemon.stopping"))
         log.info("Stopped", extra=fields("daemon.stopped"))
         nursery.cancel_scope.cancel()
+
+
+def raise_file_limit() -> None:
+    """Allow ourselves all the open files that we may have: each wrapper's connection is one, and 1024 is a usual limit.
+
+    What is started on this host gets it too.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _obey_signals(

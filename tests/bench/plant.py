@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,12 +36,23 @@ NO_WRAPPER = 127
 
 
 @attrs.define(eq=False)
+class Fleet:
+    """The way to who plays the machines."""
+
+    stream: trio.SocketStream
+    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def say(self, line: Mapping[str, object]) -> None:
+        async with self._lock:
+            await self.stream.send_all(json.dumps(line).encode() + b"\n")
+
+
+@attrs.define(eq=False)
 class SimulatedLauncher:
     """Implements `saltpeter.engine.launcher.Launcher`."""
 
-    _fleet: trio.SocketStream
+    _fleet: Fleet
     _desk: Desk = attrs.field(factory=Desk)
-    _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def match(self, target: Target) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()
@@ -54,9 +65,7 @@ class SimulatedLauncher:
     async def publish(self, ticket: str, call: Call, machines: Collection[str]) -> None:
         at = time.time()
         if isinstance(call, StartWrapper):
-            line = {"at": at, "env": dict(call.env), "machines": list(machines)}
-            async with self._lock:
-                await self._fleet.send_all(json.dumps(line).encode() + b"\n")
+            await self._fleet.say({"at": at, "env": dict(call.env), "machines": list(machines)})
         for machine in machines:
             if machine.startswith("broken"):
                 self._desk.post(ticket, Answer(machine, NO_WRAPPER, "no such file"))
@@ -75,30 +84,30 @@ class SimulatedLauncher:
 class Plant(Daemon):
     """A daemon whose machines are played."""
 
-    fleet: trio.SocketStream = attrs.field(kw_only=True)
+    fleet: Fleet = attrs.field(kw_only=True)
 
     async def _launchers(self, settings: Settings, services: trio.Nursery, metrics: Metrics) -> dict[str, Launcher]:
         launcher = SimulatedLauncher(self.fleet)
         return {"salt": launcher, "local": launcher}
 
 
-async def answer(fleet: trio.SocketStream) -> None:
+async def answer(fleet: Fleet) -> None:
     """Tell how many seconds the longest turns of the loop took, whenever that is asked."""
     turns: list[float] = []
     trio.lowlevel.add_instrument(LagWatch(turns.append))
-    async for _ in fleet:
+    async for _ in fleet.stream:
         longest, number = sorted(turns)[-5:], len(turns)
         turns.clear()
-        await fleet.send_all(json.dumps({"turns": number, "longest_s": longest}).encode() + b"\n")
+        await fleet.say({"turns": number, "longest_s": longest})
 
 
 async def main(conf_d: Path, path: str) -> None:
-    fleet = await trio.open_unix_socket(path)
+    fleet = Fleet(await trio.open_unix_socket(path))
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM) as stop:
             async with Plant(conf_d, host(), fleet=fleet).serving():
                 nursery.start_soon(answer, fleet)
-                await fleet.send_all(b'{"ready": true}\n')
+                await fleet.say({"ready": True})
                 await anext(stop)
         nursery.cancel_scope.cancel()
 
