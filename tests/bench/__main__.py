@@ -2,7 +2,8 @@
 
 python -m tests.bench                         everything, in less than ten minutes
 python -m tests.bench storm kills             some of it
-python -m tests.bench --json FILE --markdown FILE --scale 0.1
+python -m tests.bench --json FILE --scale 0.1
+    python -m tests.bench --page docs/performance.md
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tests.bench import (
     throughput,
     wrapper,
 )
-from tests.bench.frame import Result, Sheet, as_json, as_markdown, as_table
+from tests.bench.frame import Result, Sheet, as_json, as_markdown, as_table, into_page
 from tests.bench.machine import raise_limits
 
 BENCHMARKS: Mapping[str, tuple[str, Callable[[Sheet, float], Awaitable[None]]]] = {
@@ -53,7 +54,7 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, as docs have them")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables into that page, in place of its own")
     parser.add_argument("--scale", type=float, default=1.0, help="do so much of it, for trying the benchmarks out")
     wanted = parser.parse_args()
     if unknown := set(wanted.names) - set(BENCHMARKS):
@@ -64,8 +65,9 @@ def main() -> None:
         results += _measure(name, wanted.scale)
     if wanted.json:
         wanted.json.write_text(as_json(results, about()) + "\n")
-    if wanted.markdown:
-        wanted.markdown.write_text(as_markdown(results) + "\n")
+    if wanted.page:
+        figures = f"{in_words(about())}\n\n{as_markdown(results)}\n"
+        wanted.page.write_text(into_page(wanted.page.read_text(), figures))
 
 
 def _measure(name: str, scale: float) -> list[Result]:
@@ -75,6 +77,13 @@ def _measure(name: str, scale: float) -> list[Result]:
     print(as_table(sheet.results))  # noqa: T201
     print(f"  ({time.monotonic() - begun:.0f} s)\n", flush=True)  # noqa: T201
     return sheet.results
+
+
+def in_words(facts: Mapping[str, object]) -> str:
+    return (
+        f"Measured {facts['at']} UTC on {facts['cpus']} processors at a load of {facts['load']:.1f}, with"
+        f" Python {facts['python']}, trio {facts['trio']}, SQLite {facts['sqlite']} and Linux {facts['kernel']}."
+    )
 
 
 def about() -> dict[str, object]:

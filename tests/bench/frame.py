@@ -112,6 +112,18 @@ def as_markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines).lstrip("\n")
 
 
+BEGIN, END = "<!-- figures: written by `make bench` -->\n", "<!-- end of the figures -->\n"
+
+
+def into_page(page: str, figures: str) -> str:
+    """`page` with its figures replaced. Raises ValueError if it has no place for them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"there is no place for figures: {BEGIN}")
+    return f"{before}{BEGIN}\n{figures}\n{END}{after}"
+
+
 def as_json(results: Sequence[Result], about: dict[str, object]) -> str:
     return json.dumps({**about, "results": [result.as_json() for result in results]}, indent=2)
 
