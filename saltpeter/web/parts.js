@@ -18,9 +18,11 @@ const SHAPES = {
   skipped: 'M4 8h8',
 };
 
+/** A state's sign. With a `word` of '' it only adorns: what it says stands beside it. */
 export function Mark({ state, word = WORDS[state] }) {
-  return html`<svg class="mark ${state}" viewBox="0 0 16 16" role="img" aria-label=${word}>
-    <title>${word}</title>
+  const said = word ? { role: 'img', 'aria-label': word } : { 'aria-hidden': 'true' };
+  return html`<svg class="mark ${state}" viewBox="0 0 16 16" ...${said}>
+    ${word && html`<title>${word}</title>`}
     <circle cx="8" cy="8" r="8" class="ground" />
     <path d=${SHAPES[state]} />
   </svg>`;

@@ -35,3 +35,21 @@ def test_how_the_daemon_fares_and_how_far_a_run_is(page: Page, own_daemon: Serve
     expect(page.get_by_role("heading", level=1)).to_contain_text("1 config problem")
     expect(page.locator(".problems")).to_contain_text(re.compile(r"broken\.yaml:\d+"))
     keep_picture(page, "now-health")
+
+
+def test_times_are_shown_in_the_zone_that_one_chooses(page: Page, daemon: Served) -> None:
+    far = {**LOCAL, "command": "true", "schedule": "0 3 * * *", "timezone": "Asia/Kathmandu"}
+    daemon.write("zones", far=far)
+    page.goto(f"{daemon.url}#/job/far")
+    slot = page.locator(".slots time").first
+    for zone, shown in (
+        ("Local", r"UTC\+0[12]:00$"),  # the browser's, which is Berlin's
+        ("UTC", r"21:15:00 UTC$"),
+        ("Job's zone", r"03:00:00 UTC\+05:45$"),
+    ):
+        expect(page.get_by_role("button", name=zone, exact=True)).to_be_visible()
+        expect(slot).to_have_attribute("title", re.compile(shown))
+        page.keyboard.press("u")
+    page.get_by_label("At", exact=True).fill("2026-11-20T03:00:00")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".answer")).to_be_visible()
