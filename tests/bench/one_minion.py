@@ -43,7 +43,7 @@ async def _start(client: Client, run: str) -> float:
         if runs["runs"] and runs["runs"][0]["verdict"]:
             found = await client.request("getRun", run)
             [result] = found["results"].values()
-            return datetime.fromisoformat(result["starttime"]).timestamp()
+            return datetime.fromisoformat(result["started"]).timestamp()
         await trio.sleep(0.2)
 
 

@@ -87,6 +87,13 @@ async def one(file: Path, directory: Path, server: Greeted, port: int, number: i
     return (started - begun) * 1000, (server.at - begun) * 1000, taken
 
 
+async def interpreter_ms() -> float:
+    """What starting Python and a shell takes here, whatever they do then."""
+    begun = time.time()
+    await trio.run_process(["/bin/sh", "-c", 'exec python3 -I -S -c ""'])
+    return (time.time() - begun) * 1000
+
+
 async def measure(sheet: Sheet, scale: float) -> None:
     server = Greeted()
     with scratch() as directory:
@@ -97,6 +104,7 @@ async def measure(sheet: Sheet, scale: float) -> None:
             rounds = range(1 + max(3, int(ROUNDS * scale)))
             found = [await one(file, directory, server, served.port, number) for number in rounds][1:]
             nursery.cancel_scope.cancel()
+    sheet.add("Python alone", "process to its end", "ms", [await interpreter_ms() for _ in range(ROUNDS)])
     sheet.add("one wrapper", "process to command", "ms", [each[0] for each in found], at_most(60))
     sheet.add("one wrapper", "process to connected", "ms", [each[1] for each in found], at_most(300))
     sheet.add("one wrapper", "memory of its processes", "MB", [each[2] / 1e6 for each in found], at_most(30))
