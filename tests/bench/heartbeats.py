@@ -15,8 +15,8 @@ from tests.bench.site import Plant, Process, bare, in_thread, job, plant
 from tests.bench.swarm import Life, Speaker, Swarm, Tick
 
 COUNTS = (100, 1000, 10_000)
-WINDOW_S = 15.0
-SETTLE_S = 6.0
+WINDOW_S = 10.0
+SETTLE_S = 3.0
 PROBES_IN = 20  # one in so many writes a line of output instead of a heartbeat
 JOBS = 100  # of the runs with one machine each
 CLIENTS = 20

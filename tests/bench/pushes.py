@@ -12,7 +12,7 @@ from tests.bench.site import Plant, in_thread, job, plant
 from tests.bench.swarm import Life, Speaker, Swarm
 
 COUNTS = (100, 1000, 10_000)
-ENDINGS = 20
+ENDINGS = 10
 PAUSE_S = 0.25
 HELLO = {"protocol": 2}
 

@@ -174,6 +174,7 @@ class Swarm:
 
     port: int
     peers: list[Peer] = attrs.field(factory=list, init=False)
+    _ticking: list[Peer] = attrs.field(factory=list, init=False)
     ended: int = attrs.field(default=0, init=False)
     lost: int = attrs.field(default=0, init=False)  # connections that the daemon ended before their lives did
     _waiting: deque[tuple[Life, Tick | None]] = attrs.field(factory=deque, init=False)
@@ -246,6 +247,8 @@ class Swarm:
                 was_open = True
                 self._shaking -= 1
                 self.peers.append(peer)
+                if peer.tick is not None:
+                    self._ticking.append(peer)
             if not self._live(peer, message):
                 return
         if not alive:
@@ -275,12 +278,13 @@ class Swarm:
         peer.sock.close()
 
     def _beat(self) -> None:
-        if self._beat_s is None or not self.peers:
+        ticking = self._ticking
+        if self._beat_s is None or not ticking:
             return
         now = time.perf_counter()
-        due = int((now - self._beats_from) / self._beat_s * len(self.peers))
+        due = int((now - self._beats_from) / self._beat_s * len(ticking))
         for number in range(self._next_beat, due):
-            peer = self.peers[number % len(self.peers)]
+            peer = ticking[number % len(ticking)]
             if peer.tick is not None and peer.sock.fileno() >= 0:
                 peer.send(peer.tick())
                 if peer.is_stuck:
