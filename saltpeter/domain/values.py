@@ -28,6 +28,7 @@ Factor = NewType("Factor", float)
 ByteCount = NewType("ByteCount", int)
 AbsolutePath = NewType("AbsolutePath", str)
 ProgramPath = NewType("ProgramPath", str)
+TrustAnchor = NewType("TrustAnchor", str)  # an absolute path, or system
 UserName = NewType("UserName", str)
 SignalName = NewType("SignalName", str)  # without SIG
 Success = NewType("Success", Share)
@@ -129,6 +130,11 @@ def seconds(node: Node) -> Seconds:
     if duration_s > LONGEST_S:
         raise Wrong(f"{word!r} is more than ten years")
     return Seconds(duration_s)
+
+
+def trust_anchor(node: Node) -> TrustAnchor:
+    word = scalar(node)
+    return TrustAnchor(word if word == "system" else absolute_path(node))
 
 
 def order_seconds(node: Node) -> OrderSeconds:
@@ -328,7 +334,7 @@ def _make_converter() -> cattrs.Converter:
         Text: text, Flag: flag, Count: count, Port: port, Seconds: seconds, Factor: factor, ByteCount: byte_count,
         Share: share, Success: success, AbsolutePath: absolute_path, ProgramPath: program_path, UserName: user_name,
         SignalName: signal_name, Words: words, Targets: targets, Environment: environment, Secrets: secrets,
-        Retention: retention, OrderSeconds: order_seconds,
+        Retention: retention, OrderSeconds: order_seconds, TrustAnchor: trust_anchor,
     }  # fmt: skip
     for kind, read in readers.items():
         made.register_structure_hook(kind, _hook(read))

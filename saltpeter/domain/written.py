@@ -28,6 +28,7 @@ from saltpeter.domain.values import (
     Success,
     Targets,
     Text,
+    TrustAnchor,
     UserName,
     Words,
     Wrong,
@@ -136,6 +137,7 @@ class WrittenSettings:
     respond_within: Seconds | None = None
     order_key: AbsolutePath | None = None
     order_valid_for: OrderSeconds | None = None
+    tls_ca: TrustAnchor | None = None
     master_config: AbsolutePath | None = None
     retention: Retention | None = None
     elasticsearch: Ignored | None = None

@@ -21,6 +21,7 @@ from saltpeter.engine.launcher import Call, KillPlain, KillThroughWrapper, Launc
 from saltpeter.engine.launching import Launch, PlainLaunch, WrapperLaunch, always, hand_out
 from saltpeter.engine.means import Means
 from saltpeter.engine.signing import signed
+from saltpeter.engine.trust import handed_over
 from saltpeter.errors import LaunchError
 from saltpeter.logs import fields
 from sp_wrapper import wire
@@ -100,6 +101,9 @@ class Orders:
             url=self.means.machines_url,
             expires_at=self.means.now() + timedelta(seconds=settings.order_valid_for_s),
         )
+        if settings.tls_certificate is not None:
+            known_by = await trio.to_thread.run_sync(handed_over, settings.tls_certificate, settings.tls_ca)
+            env = {**env, **known_by}
         if settings.order_key is not None:
             env = await signed(env, self.run, machines, settings.order_key)
         return StartWrapper(path=self.job.wrapper.path, env=env)
