@@ -27,7 +27,8 @@ from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.endpoints.metrics import Metrics
 from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.readiness import Check
-from saltpeter.endpoints.sockets import listen_tcp, listen_unix
+from saltpeter.endpoints.sockets import Listener, SecureListener, listen_tcp, listen_unix
+from saltpeter.endpoints.tls import Certificate, CertificateError
 from saltpeter.engine.board import Board
 from saltpeter.engine.clock import now, watch_steps
 from saltpeter.engine.lag import LagWatch, watching
@@ -145,7 +146,7 @@ class Daemon:
         board = Board(State(assembly.config))
         async with (
             open_store(Path(settings.statedir), __version__, now) as store,
-            _listening(settings) as listening,
+            _listening(settings, _certificate(settings)) as listening,
             trio.open_nursery() as services,
         ):
             text_logs, metrics, pulse = TextLogs(Path(settings.logdir)), Metrics(board, store.health), Pulse(now())
@@ -252,8 +253,8 @@ def _observe(metrics: Metrics, *, machines: Front, control: Front) -> None:
 class Listening:
     """The ports, bound and not yet served: a second daemon finds out before it has changed anything."""
 
-    machines: list[trio.SocketListener]
-    control: list[trio.SocketListener]
+    machines: list[Listener]
+    control: list[Listener]
     addresses: Addresses
 
     async def serve(self, services: trio.Nursery, *, machines: Front, control: Front) -> None:
@@ -263,19 +264,35 @@ class Listening:
 
 
 @asynccontextmanager
-async def _listening(settings: Settings) -> AsyncIterator[Listening]:
+async def _listening(settings: Settings, certificate: Certificate | None) -> AsyncIterator[Listening]:
     machines = await listen_tcp(settings.machines_ws_bind_addr, settings.machines_ws_port)
+    secure = "" if certificate is None else "s"
     control_url = None
     path = Path(settings.statedir) / CONTROL_SOCKET
     async with listen_unix(path) as unix:
-        control = [unix]
+        control: list[Listener] = [unix]
         if settings.api_ws:
             tcp = await listen_tcp(settings.api_ws_bind_addr, settings.api_ws_port)
-            control += tcp
-            control_url = f"http://{_reachable(settings.api_ws_bind_addr)}:{_port(tcp)}/"
-        machines_url = f"ws://{_reachable(settings.server_host)}:{_port(machines)}/"
+            control += _secured(tcp, certificate)
+            control_url = f"http{secure}://{_reachable(settings.api_ws_bind_addr)}:{_port(tcp)}/"
+        machines_url = f"ws{secure}://{_reachable(settings.server_host)}:{_port(machines)}/"
         addresses = Addresses(control_socket=path, control_url=control_url, machines_url=machines_url)
-        yield Listening(machines, control, addresses)
+        yield Listening(_secured(machines, certificate), control, addresses)
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    """What both TCP ports show. Raises CertificateError."""
+    if settings.tls_certificate is None and settings.tls_key is None:
+        return None
+    if settings.tls_certificate is None or settings.tls_key is None:
+        raise CertificateError("tls_certificate and tls_key go together in saltpeter_config: one of them is missing")
+    return Certificate(Path(settings.tls_certificate), Path(settings.tls_key))
+
+
+def _secured(listeners: list[trio.SocketListener], certificate: Certificate | None) -> list[Listener]:
+    if certificate is None:
+        return list(listeners)
+    return [SecureListener(listener, certificate.context) for listener in listeners]
 
 
 def _port(listeners: list[trio.SocketListener]) -> int:

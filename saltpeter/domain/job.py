@@ -150,6 +150,8 @@ class Settings:
     api_ws_port: int = 8888
     api_ws_bind_addr: str = "127.0.0.1"
     require_tokens: bool = False  # also while no token exists
+    tls_certificate: str | None = None  # files of PEM, for both ports
+    tls_key: str | None = None
     machines_ws_port: int = 8889
     machines_ws_bind_addr: str = "127.0.0.1"
     server_host: str = "127.0.0.1"  # default_saltpeter_server_host: where the wrappers find the daemon

@@ -22,6 +22,8 @@ NEEDS_RESTART = frozenset(
         "api_ws",
         "api_ws_port",
         "api_ws_bind_addr",
+        "tls_certificate",
+        "tls_key",
         "machines_ws_port",
         "machines_ws_bind_addr",
         "allow_legacy_wrappers",

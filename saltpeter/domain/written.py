@@ -125,6 +125,8 @@ class WrittenSettings:
     api_ws_port: Port | None = None
     api_ws_bind_addr: Text | None = None
     require_tokens: Flag | None = None
+    tls_certificate: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
     machines_ws_port: Port | None = None
     machines_ws_bind_addr: Text | None = None
     default_saltpeter_server_host: Text | None = None

@@ -18,6 +18,7 @@ from wsproto.utilities import generate_accept_token
 from saltpeter.domain.access import NOBODY, Person
 from saltpeter.endpoints.channel import GOING_AWAY, Channel, Limits, guard, peer_of, serve_channel
 from saltpeter.endpoints.channel import Handler as Talk
+from saltpeter.endpoints.sockets import Listener
 
 HEAD_S = 5.0  # from connecting to the end of the first request's head
 IDLE_S = 30.0  # the same for each further request
@@ -160,9 +161,9 @@ class Front:
 
     async def serve(
         self,
-        listeners: Sequence[trio.SocketListener],
+        listeners: Sequence[Listener],
         *,
-        task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[list[Listener]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled; then open WebSockets are told farewell (1001), within FAREWELL_S."""
         async with trio.open_nursery() as connections:

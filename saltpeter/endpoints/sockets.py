@@ -5,16 +5,37 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import ssl
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias, Union
 
+import attrs
 import trio
 
 from saltpeter.errors import SaltpeterError
 
 BACKLOG = 1024
+
+
+@attrs.frozen(eq=False)
+class SecureListener(trio.abc.Listener[trio.SSLStream[trio.SocketStream]]):
+    """A listener whose connections are by TLS; each asks anew what to show."""
+
+    listener: trio.SocketListener
+    context: Callable[[], ssl.SSLContext]
+
+    async def accept(self) -> trio.SSLStream[trio.SocketStream]:
+        stream = await self.listener.accept()
+        return trio.SSLStream(stream, self.context(), server_side=True, https_compatible=True)
+
+    async def aclose(self) -> None:
+        await self.listener.aclose()
+
+
+Listener: TypeAlias = Union[trio.SocketListener, SecureListener]
 
 
 class AddressInUse(SaltpeterError):

@@ -21,6 +21,7 @@ def ca() -> trustme.CA:
 @pytest.fixture
 def daemon(tmp_path: Path, wrapper_file: Path, ca: trustme.CA) -> Iterator[Daemon]:
     show(tmp_path, ca)
+    (tmp_path / "wrapper").mkdir()
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     settings = {
         "executor": "local",
@@ -77,8 +78,7 @@ async def test_a_certificate_that_was_renewed_is_the_cas_still(daemon: Daemon, c
 
 async def test_somebody_else_in_its_place_hears_nothing(daemon: Daemon) -> None:
     """The wrapper says what is wrong; the run is lost for as long as nobody else answers."""
-    (other := trustme.CA()).cert_pem.write_to_path(str(daemon.directory / "other.pem"))
-    assert other is not None
+    trustme.CA().cert_pem.write_to_path(str(daemon.directory / "other.pem"))
     daemon.configure(tls_ca=str(daemon.directory / "other.pem"))
     daemon.write(hello={"command": "echo hello", "targets": "m1"})
     await daemon.start()
