@@ -36,7 +36,7 @@ from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.means import Means
 from saltpeter.engine.people import TOKENS_FILE, TokenFile
-from saltpeter.engine.record import Copies, Recorder
+from saltpeter.engine.record import Copies, Recorder, telling_of_the_store
 from saltpeter.engine.recovery import remember, take_up
 from saltpeter.engine.reload import Directory, Reloader, report
 from saltpeter.engine.roster import Executions
@@ -145,7 +145,7 @@ class Daemon:
         report(assembly.config)
         board = Board(State(assembly.config))
         async with (
-            open_store(Path(settings.statedir), __version__, now) as store,
+            open_store(Path(settings.statedir), __version__, now, telling_of_the_store(board, now)) as store,
             _listening(settings, _certificate(settings)) as listening,
             trio.open_nursery() as services,
         ):
@@ -179,9 +179,10 @@ class Daemon:
                 _observe(metrics, machines=machines, control=control)
                 await services.start(gate.watch)
                 await listening.serve(services, machines=machines, control=control)
-                self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler))
+                retention = Retention(lambda: board.state.config.settings.retention, store, now)
+                await services.start(retention.serve)
+                self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler, retention))
                 await services.start(self._reloader.serve)
-                await services.start(Retention(lambda: board.state.config.settings.retention, store, now).serve)
                 services.start_soon(watch_steps, scheduler.stir, name="clock")
                 runs_nursery.start_soon(scheduler.serve, name="scheduler")
                 _tune_garbage_collection()
@@ -198,11 +199,14 @@ class Daemon:
         key = await trio.to_thread.run_sync(load_key, statedir / SESSION_KEY_FILE)
         return Gate(TokenFile(statedir / TOKENS_FILE), key, now, lambda: board.state.config.settings.require_tokens)
 
-    def _applier(self, board: Board, scheduler: Scheduler) -> Callable[[Config], None]:
+    def _applier(self, board: Board, scheduler: Scheduler, retention: Retention) -> Callable[[Config], None]:
         def apply(config: Config) -> None:
+            before = board.state.config.settings
             self._configure_logs(config.settings)
             board.post(Configured(config=config, at=now()))
             scheduler.stir()
+            if config.settings.retention != before.retention:
+                retention.stir()
 
         return apply
 

@@ -156,14 +156,21 @@ async def _watch(client: Client) -> None:
     usual: dict[str, float | None] = {}
     with Live(console=screen.console(), auto_refresh=False) as live:
         while True:
-            live.update(_overview(await _progress(client, seen, usual)), refresh=True)
+            shown = _overview(await _progress(client, seen, usual))
+            if seen.store_problem is not None:
+                notice = screen.visible(f"no run starts: {seen.store_problem}", "bold red").shown
+                shown = Group(notice, shown)
+            live.update(shown, refresh=True)
             with trio.move_on_after(AGAIN_S):  # time goes on also when nothing changes
                 async for message in client:
                     seen.take(message)
 
 
 async def _running(client: Client) -> list[Progress]:
-    return await _progress(client, await overview(client), {})
+    seen = await overview(client)
+    if seen.store_problem is not None:
+        screen.remark(f"no run starts: {seen.store_problem}")
+    return await _progress(client, seen, {})
 
 
 async def _progress(client: Client, seen: Overview, usual: dict[str, float | None]) -> list[Progress]:

@@ -18,14 +18,16 @@ class Overview:
     jobs: dict[str, Any] = attrs.field(factory=dict)
     runs: dict[str, Any] = attrs.field(factory=dict)
     settings: dict[str, Any] = attrs.field(factory=dict)
+    store_problem: str | None = None  # why no run starts
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Any message of the daemon; those that are about something else change nothing."""
         if message["type"] == "snapshot":
             self.crons, self.jobs, self.runs = message["crons"], message["jobs"], message["runs"]
-            self.settings = message["saltpeter_config"]
+            self.settings, self.store_problem = message["saltpeter_config"], message["store_problem"]
         elif message["type"] == "changes":
             self.settings = message.get("saltpeter_config", self.settings)
+            self.store_problem = message.get("store_problem", self.store_problem)
             _merge(self.crons, message.get("crons", {}))
             _merge(self.jobs, message.get("jobs", {}))
             runs = message.get("runs", {})

@@ -97,6 +97,12 @@ class Schedule:
         """The first slot after `since`; None when there is none any more."""
         return next(self.fire_times(since), None)
 
+    def latest_start(self, slot: datetime) -> datetime:
+        """Until when a run for `slot` may start, if something kept it from that; it makes room for the next slot."""
+        grace_s = PROMPT_S if self.misfire is Misfire.SKIP else max(PROMPT_S, self.misfire_grace_s)
+        latest, following = slot + timedelta(seconds=grace_s), self.next_after(slot)
+        return latest if following is None else min(latest, following - _SECOND)
+
     def newest(self, after: datetime, until: datetime) -> datetime | None:
         """The last slot in (after, until]. By bisection, since the walk could be years of seconds."""
         found: datetime | None = None

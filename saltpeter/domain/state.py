@@ -222,6 +222,14 @@ class Recalled:
     run: RunState
 
 
+@attrs.frozen(kw_only=True)
+class StoreFares:
+    """The store cannot write, and why; or it can again (None). For the board only."""
+
+    problem: str | None
+    at: datetime
+
+
 LedgerEvent: TypeAlias = Union[
     RunStarted,
     SlotPassed,
@@ -239,7 +247,7 @@ LedgerEvent: TypeAlias = Union[
     HoldSet,
     HoldEnded,
 ]
-Event: TypeAlias = Union[LedgerEvent, OutputGrew, Paused, Configured, NextSlot, Recalled]
+Event: TypeAlias = Union[LedgerEvent, OutputGrew, Paused, Configured, NextSlot, Recalled, StoreFares]
 
 
 @attrs.define
@@ -294,6 +302,8 @@ class State:
     last: dict[str, RunState] = attrs.field(factory=dict)
     holds: dict[str, Hold] = attrs.field(factory=dict)  # by machine; "" is every machine
     holds_serial: int = 0  # the serial of the latest change of `holds`
+    store_problem: str | None = None  # why nothing can be made durable; then no run starts
+    store_serial: int = 0  # the serial of the latest change of that
     next_slots: dict[str, datetime | None] = attrs.field(factory=dict)
     touched: dict[str, int] = attrs.field(factory=dict)
     changes: Changes = attrs.field(factory=Changes)
@@ -335,6 +345,8 @@ def apply(state: State, event: Event) -> None:
                 _touch(state, run.job)
         case Configured() | HoldSet() | HoldEnded():
             _apply_to_settings(state, event)
+        case StoreFares():
+            state.store_problem, state.store_serial = event.problem, state.serial
         case SlotPassed() | RunStarted() | Awaited() | NextSlot() | Recalled():
             _touch(state, _apply_to_job(state, event))
         case _:

@@ -22,11 +22,12 @@ from saltpeter.engine.storage import Tally
 MERGE_S = 0.1  # changes come at most this often
 GROWTH_S = 1.0  # how much machines have written, at most this often
 
-SETTINGS = ("maintenance", "saltpeter_config", "problems")
+SETTINGS = ("maintenance", "saltpeter_config", "problems", "store_problem")
 _BY_NAME = ("crons", "jobs", "runs")  # parts that are left out where nothing of them has changed
 
 Because: TypeAlias = Literal["new", "restarted", "too_old"]
-_Settings: TypeAlias = tuple[object, ...]
+_Settings: TypeAlias = tuple[object, object, object]
+_CHANGED = (SETTINGS[:3], ("maintenance",), ("store_problem",))  # the parts to tell when one of _Settings has changed
 
 
 @attrs.define(eq=False)
@@ -131,7 +132,7 @@ class Deltas:
         ends = [hold.until for hold in state.holds.values() if hold.until is not None and hold.counts(now)]
         if ends:
             self.wake_at = at + (min(ends) - now).total_seconds()  # then that machine is not held any more
-        return (state.config_serial, state.holds_serial, state.maintenance(now))
+        return (state.config_serial, (state.holds_serial, state.maintenance(now)), state.store_problem)
 
     def _everything(self, state: State, settings: _Settings, now: datetime) -> Iterable[str]:
         because = self._because if self._serial is None else "too_old"
@@ -151,9 +152,7 @@ class Deltas:
 
         def made() -> dict[str, Any]:
             parts = {"crons": _crons(state, changes), "jobs": _jobs(state, changes), "runs": _runs(state, changes)}
-            if fresh:  # the rest of the settings comes from conf.d
-                names = SETTINGS if self._settings is None or self._settings[0] != settings[0] else SETTINGS[:1]
-                parts |= _of_settings(state, now, names)
+            parts |= _of_settings(state, now, _names(self._settings, settings))
             told = {name: part for name, part in parts.items() if part or name not in _BY_NAME}
             return {"type": "changes", "serial": state.serial, **told}
 
@@ -205,11 +204,21 @@ def _all(state: State, now: datetime) -> dict[str, Any]:
     }
 
 
+def _names(before: _Settings | None, after: _Settings) -> Iterable[str]:
+    """Which settings have to be told; of those from conf.d all."""
+    if before is None:
+        return SETTINGS
+    apart = zip(before, after, _CHANGED, strict=True)
+    changed = {name for one, other, names in apart if one != other for name in names}
+    return (name for name in SETTINGS if name in changed)
+
+
 def _of_settings(state: State, now: datetime, names: Iterable[str] = SETTINGS) -> dict[str, Any]:
     whole = {
         "maintenance": views.maintenance(state, now),
         "saltpeter_config": views.settings(state.config.settings),
         "problems": [attrs.asdict(problem) for problem in state.config.problems],
+        "store_problem": state.store_problem,
     }
     return {name: whole[name] for name in names}
 

@@ -76,12 +76,13 @@ class LastState(TypedDict):
 
 
 class Status(TypedDict):
-    """`running` is whole; `last_state` is what has changed of it."""
+    """`running` is whole; `last_state` is what has changed of it. `store_problem` is there while there is one."""
 
     type: Literal["status"]
     running: dict[str, RunningRun]
     last_state: dict[str, LastState]
     sp_version: str
+    store_problem: NotRequired[str]
 
 
 class Ending(TypedDict):
@@ -245,6 +246,7 @@ class Snapshot(TypedDict):
     maintenance: Maintenance
     saltpeter_config: dict[str, Any]
     problems: list[Problem]
+    store_problem: Union[str, None]
 
 
 class Changes(TypedDict):
@@ -258,6 +260,7 @@ class Changes(TypedDict):
     maintenance: NotRequired[Maintenance]
     saltpeter_config: NotRequired[dict[str, Any]]
     problems: NotRequired[list[Problem]]
+    store_problem: NotRequired[Union[str, None]]
 
 
 class RunKill(TypedDict):

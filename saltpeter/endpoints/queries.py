@@ -192,7 +192,8 @@ class Queries:
         at = asked.at.at(now)
         slot = reasons.slot_near(job, at)
         known = await self.past.why(asked.job, slot or at)
-        return reasons.explain(asked.job, job, at=at, slot=slot, known=known, now=now)
+        trouble = self.board.state.store_problem
+        return reasons.explain(asked.job, job, at=at, slot=slot, known=known, now=now, trouble=trouble)
 
     # --- what is there --------------------------------------------------------------------------
 

@@ -24,9 +24,19 @@ def slot_near(job: Job | None, at: datetime) -> datetime | None:
 
 
 def explain(
-    name: str, job: Job | None, *, at: datetime, slot: datetime | None, known: Answer, now: datetime
+    name: str,
+    job: Job | None,
+    *,
+    at: datetime,
+    slot: datetime | None,
+    known: Answer,
+    now: datetime,
+    trouble: str | None = None,
 ) -> dict[str, Any]:
-    """The answer about `at`, where the schedule has `slot` and the store knows `known` of it (of `at`, without one)."""
+    """The answer about `at`, where the schedule has `slot` and the store knows `known` of it (of `at`, without one).
+
+    `trouble` is what keeps the store from writing.
+    """
     reach = NEAR if slot is None else _SAME
     is_it = known.slot is not None and abs(known.slot - (slot or at)) <= reach
     if is_it and known.run is not None:
@@ -40,6 +50,9 @@ def explain(
         return _not_due(name, job, at, known)
     if slot > now - PROMPT:
         text = f"it is due at {slot.isoformat()}" if slot > now else "it is due just now, and not recorded yet"
+        return {"answer": "pending", "slot": iso(slot), "text": text}
+    if trouble is not None and known.down is None:
+        text = f"nothing of it is recorded yet, for {trouble}"
         return {"answer": "pending", "slot": iso(slot), "text": text}
     return _unanswered(slot, known)
 

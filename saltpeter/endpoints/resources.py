@@ -104,7 +104,8 @@ class Resources:
     async def _status(self, _request: Request) -> Response:
         state = self.board.state
         running, last_state = views.running(state), views.last_states(state)
-        return as_json({"running": running, "last_state": last_state, "sp_version": self.sp_version})
+        status = {"running": running, "last_state": last_state, "sp_version": self.sp_version}
+        return as_json({**status, **views.store_problem(state)})
 
     async def _timeline(self, request: Request) -> Response:
         asked: verbs.GetTimeline = verbs.VERBS["getTimeline"].read("timeline", _query(request))

@@ -40,6 +40,7 @@ class Viewer:
     _config: tuple[object, ...] | None = attrs.field(default=None, init=False)  # what the last config told of
     _status: _Told = attrs.field(factory=_Told, init=False)
     _status_config: int | None = attrs.field(default=None, init=False)  # whose jobs the last status told of
+    _store: str | None = attrs.field(default=None, init=False)
     _running: dict[str, Any] | None = attrs.field(default=None, init=False)
     _last_state: dict[str, Any] = attrs.field(factory=dict, init=False)
     _details: dict[str, _Told] = attrs.field(factory=dict, init=False)
@@ -98,16 +99,18 @@ class Viewer:
         return [{"type": "config", "config": views.config(state, now), "sp_version": self._sp_version}]
 
     def _status_is_stale(self, state: State) -> bool:
-        return self._status_config != state.config_serial or bool(state.touched_since(self._status.serial))
+        newer = state.store_serial > self._status.serial or bool(state.touched_since(self._status.serial))
+        return newer or self._status_config != state.config_serial
 
     def _changed_status(self, state: State, at: float) -> list[dict[str, Any]]:
         changed, running = self._changed_last_state(state), self._living.of(state)
         self._status.serial, self._status_config = state.serial, state.config_serial
-        if not changed and running == self._running:
+        if not changed and running == self._running and state.store_problem == self._store:
             return []
         self._status.again_at = at + REPEAT_S
-        self._running = running
-        return [{"type": "status", "running": running, "last_state": changed, "sp_version": self._sp_version}]
+        self._running, self._store = running, state.store_problem
+        status = {"type": "status", "running": running, "last_state": changed, "sp_version": self._sp_version}
+        return [{**status, **views.store_problem(state)}]
 
     def _changed_last_state(self, state: State) -> dict[str, Any]:
         if self._status_config == state.config_serial:

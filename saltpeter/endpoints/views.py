@@ -94,6 +94,11 @@ def running(state: State) -> dict[str, Any]:
     }
 
 
+def store_problem(state: State) -> dict[str, str]:
+    """What a status says more while nothing can be made durable."""
+    return {} if state.store_problem is None else {"store_problem": state.store_problem}
+
+
 @attrs.define
 class Running:
     """The living runs, worked out once for all clients that ask at the same moment."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from math import inf
 from typing import Protocol, TypeVar
 
 import attrs
 import trio
 
-from saltpeter.domain.state import ExecutionId, LedgerEvent
+from saltpeter.domain.state import ExecutionId, LedgerEvent, StoreFares
 from saltpeter.engine.board import Board
 from saltpeter.engine.storage import Store
 from saltpeter.errors import StoreError, StoreRefused
@@ -21,7 +22,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _RETRY_S = 2.0
-_COMMIT_S = 60.0  # what was handed to the store may still be written after that: better not to give up
+_COMMIT_S = 60.0  # for the store to begin; what it has begun is waited for
 
 
 class Copy(Protocol):
@@ -64,7 +65,7 @@ class Recorder:
     async def once(self, *events: LedgerEvent) -> None:
         """Record `events`, all or none. Raises StoreError when the store cannot.
 
-        What has begun to be written is also shown, whoever is cancelled meanwhile.
+        What has begun to be written is also shown, whoever is cancelled meanwhile; what is given up is not written.
         """
         begun = trio.current_time()
         with trio.move_on_after(_COMMIT_S, shield=True) as patience:
@@ -84,13 +85,33 @@ class Recorder:
         await persistently(lambda: self.once(*events))
 
 
-async def persistently(write: Callable[[], Awaitable[T]]) -> T:
-    """Do `write` until the store can: a disk that is full does not stay so. Raises StoreRefused."""
+async def persistently(write: Callable[[], Awaitable[T]], patience_s: float = inf) -> T:
+    """Do `write` until the store can: a disk that is full does not stay so.
+
+    Raises StoreRefused; also StoreError, when the store could not in `patience_s` seconds.
+    """
+    give_up_at = trio.current_time() + patience_s
     while True:
         try:
             return await write()
         except StoreRefused:
             raise
         except StoreError as error:
-            log.error("The store cannot write, trying again: %s", error, extra=fields("store.failed"))
+            if trio.current_time() + _RETRY_S >= give_up_at:
+                raise
+            log.debug("The store cannot write, trying again: %s", error, extra=fields("store.failed"))
         await trio.sleep(_RETRY_S)
+
+
+def telling_of_the_store(board: Board, now: Callable[[], datetime]) -> Callable[[str | None], None]:
+    """Say in the log and on the board that the store cannot write, and why; with None, that it can again."""
+
+    def fares(problem: str | None) -> None:
+        if problem is None:
+            log.warning("The store can write again", extra=fields("store.recovered"))
+        elif board.state.store_problem is None:  # else it is told already, and only more or less of it fails
+            text = "The store cannot write: %s. Until it can, no run starts and nothing is acknowledged"
+            log.error(text, problem, extra=fields("store.failed", error=problem))
+        board.post(StoreFares(problem=problem, at=now()))
+
+    return fares

@@ -13,6 +13,7 @@ import trio
 from saltpeter.domain.admission import Pass, Queue, Replace, Start, admit
 from saltpeter.domain.job import Hold, Job, Overlap
 from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.schedule import PROMPT_S
 from saltpeter.domain.state import (
     Awaited,
     ExecutionId,
@@ -28,7 +29,9 @@ from saltpeter.domain.state import (
 from saltpeter.engine.commands import HandedOver
 from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
 from saltpeter.engine.means import Means
+from saltpeter.engine.record import persistently
 from saltpeter.engine.run import Run
+from saltpeter.engine.turns import Turn, Turns
 from saltpeter.errors import CommandRefused, RunTaken, SlotTaken, StoreError
 from saltpeter.logs import fields
 
@@ -45,6 +48,7 @@ class Runs:
     nursery: trio.Nursery
     reread: Callable[[], Awaitable[None]]  # reads conf.d again, and returns when that is done
     _living: dict[str, list[Run]] = attrs.field(factory=dict, init=False)  # by job, oldest first
+    _turns: Turns = attrs.field(factory=Turns, init=False)
     _waiting: dict[str, datetime] = attrs.field(factory=dict, init=False)  # a slot for when the job's runs have ended
 
     # --- slots -----------------------------------------------------------------------------------
@@ -68,16 +72,25 @@ class Runs:
     def note(self, facts: Sequence[SlotPassed | Awaited]) -> None:
         """Record what the scheduler has decided; returns at once."""
         if facts:
-            self.nursery.start_soon(self.means.record.surely, *facts, name=f"note of {facts[0].job}")
+            turn = self._turns.take(fact.job for fact in facts)
+            self.nursery.start_soon(self._record_in, turn, facts, name=f"note of {facts[0].job}")
+
+    async def _record_in(self, turn: Turn, facts: Sequence[SlotPassed | Awaited]) -> None:
+        await turn.come()
+        await self.means.record.surely(*facts)
+        turn.end()
 
     def pass_over(self, passed: SlotPassed) -> None:
         """Record a slot that does not run; returns at once."""
+        self._tell(passed)
+        self.note([passed])
+
+    def _tell(self, passed: SlotPassed) -> None:
         log.info(
             "%s does not run at %s: %s",
             *(passed.job, passed.slot, passed.text),
             extra=fields("run.skipped", job=passed.job, reason=passed.reason.value),
         )
-        self.note([passed])
 
     def _wait(self, job: Job, slot: datetime, text: str) -> None:
         at = self.means.now()
@@ -89,20 +102,33 @@ class Runs:
 
     def _start(self, job: Job, slot: datetime) -> None:
         run = self._new(job, slot)
-        self.nursery.start_soon(self._run_slot, run, slot, name=run.id)
+        self.nursery.start_soon(self._run_slot, run, slot, self._turns.take([job.name]), name=run.id)
 
-    async def _run_slot(self, run: Run, slot: datetime) -> None:
+    async def _run_slot(self, run: Run, slot: datetime, turn: Turn) -> None:
         try:
-            await self._enter(run, slot, "schedule")
+            await self._enter_slot(run, slot, turn)
         except SlotTaken:
             log.warning("%s ran already for %s", run.job.name, slot, extra=fields("run.taken", job=run.job.name))
+            turn.end()
         except StoreError as error:
             text = f"the store could not record the run: {error}"
-            at = self.means.now()
-            self.pass_over(SlotPassed(job=run.job.name, slot=slot, reason=Reason.HELD, text=text, at=at))
+            held = SlotPassed(job=run.job.name, slot=slot, reason=Reason.HELD, text=text, at=self.means.now())
+            self._tell(held)
+            self.nursery.start_soon(self._record_in, turn, [held], name=f"note of {run.job.name}")
         else:
+            turn.end()
             await run.conduct()
         self._over(run)
+
+    async def _enter_slot(self, run: Run, slot: datetime, turn: Turn) -> None:
+        """Put it into the ledger. Raises SlotTaken, and StoreError when that cannot be while the slot may start."""
+        may_start_for_s = (run.job.schedule.latest_start(slot) - self.means.now()).total_seconds()
+        with trio.move_on_after(max(may_start_for_s, PROMPT_S)) as patience:
+            await turn.come()
+        if patience.cancelled_caught:
+            known = self.means.record.board.state.store_problem
+            raise StoreError(known or "older slots of the job wait to be recorded")
+        await persistently(lambda: self._enter(run, slot, "schedule"), patience.deadline - trio.current_time())
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -125,6 +151,8 @@ class Runs:
 
     async def _enter(self, run: Run, slot: datetime | None, by: str) -> None:
         """Put it into the ledger; nothing is launched before. Raises StoreError, SlotTaken for a slot that ran."""
+        if (problem := self.means.record.board.state.store_problem) is not None:  # be it of the output alone
+            raise StoreError(problem)
         while True:
             run.token = self.means.tokens.of(run.id)
             started = RunStarted(run=run.id, job=run.job.name, slot=slot, by=by, token=run.token, at=self.means.now())

@@ -215,7 +215,10 @@ class MachineRecord:
 
 
 class Store(Protocol):
-    """Every method that writes returns when its fact would survive the daemon's death."""
+    """Every method that writes returns when its fact would survive the daemon's death.
+
+    One that is cancelled has written nothing, and will not: where it is too late for that, it returns all the same.
+    """
 
     async def commit(self, *events: LedgerEvent) -> None:
         """Write all of `events` or none. Raises SlotTaken for a second run of a (job, slot),

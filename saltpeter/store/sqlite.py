@@ -53,13 +53,21 @@ _MAX_DAYS = 20_000  # runs whose day is remembered
 T = TypeVar("T")
 
 
+def _nobody(_problem: str | None) -> None:
+    pass
+
+
 @asynccontextmanager
 async def open_store(
-    statedir: Path, version: str = "", now: Callable[[], datetime] = now
+    statedir: Path,
+    version: str = "",
+    now: Callable[[], datetime] = now,
+    fares: Callable[[str | None], None] = _nobody,
 ) -> AsyncIterator[SqliteStore]:
     """The store in `statedir`, which is made if need be. At the end, what is waiting is written.
 
-    A damaged file is replaced by a new one. `version` is this saltpeter's. Raises StoreError when the directory
+    A damaged file is replaced by a new one. `version` is this saltpeter's. `fares` is told what keeps the store from
+    writing when something begins to, and None when nothing does any more. Raises StoreError when the directory
     cannot be used, another process has it open, or a newer saltpeter has written it.
     """
     places = Places(statedir)
@@ -69,6 +77,7 @@ async def open_store(
             ledger_writer=Writer(LEDGER, version, now=now),
             output_writer=Writer(OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, now=now),
         )
+        store.ledger_writer.fares = store.output_writer.fares = lambda: fares(store.problem())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.ledger_writer.run, name="write the ledger")
             nursery.start_soon(store.output_writer.run, name="write output")
@@ -249,6 +258,16 @@ class SqliteStore:
         if found.run is not None:
             await self._with_lengths([found.run])
         return found
+
+    def problem(self) -> str | None:
+        """What cannot be written, since when and why; None where all can."""
+        parts = (("ledger", self.ledger_writer.writing), ("output", self.output_writer.writing))
+        failing = [
+            f"the {name} cannot be written since {writing.failing_since.isoformat()}: {writing.why}"
+            for name, writing in parts
+            if writing.failing_since is not None
+        ]
+        return "; ".join(failing) or None
 
     async def health(self) -> StoreHealth:
         return await trio.to_thread.run_sync(self._health)

@@ -11,6 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +23,15 @@ from saltpeter.engine.storage import Writing
 from saltpeter.errors import StoreError
 from saltpeter.store.checkup import is_damage, replace
 from saltpeter.store.places import remove, size_of_journal
-from saltpeter.store.schema import connect
+from saltpeter.store.schema import connect, pragma
 from saltpeter.store.vitals import Vitals
 
 MAX_ITEMS = 1000  # of one group
 MAX_BYTES = 8 * 1024 * 1024  # of one group: a few tens of milliseconds of an ordinary disk
 MAX_OPEN = 4  # database files
 FLUSH_S = 10.0  # at the end, for what is waiting
+
+PROBE_S = 3.0  # who waits for the store tries again sooner
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -43,6 +46,7 @@ class _Item:
     settled: trio.Event = attrs.field(factory=trio.Event)
     result: Any = None
     error: Exception | None = None
+    taken: trio.Event = attrs.field(factory=trio.Event)  # it is being written, or has been
 
 
 @attrs.define
@@ -58,12 +62,14 @@ class Writer:
     leave_free: int = 0
     replaceable: bool = False
     now: Callable[[], datetime] = now
+    fares: Callable[[], None] = lambda: None  # called when it begins to fail, and when it can write again
     _vitals: Vitals = attrs.field(factory=Vitals, init=False)
     _waiting: deque[_Item] = attrs.field(factory=deque, init=False)
     _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
     _closing: bool = attrs.field(default=False, init=False)
     _scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True), init=False)
     _thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
+    _failed: _Item | None = attrs.field(default=None, init=False)  # what to try when nobody else tries
     _open: dict[Path, sqlite3.Connection] = attrs.field(factory=dict, init=False)  # the latest used is last
 
     @property
@@ -74,8 +80,9 @@ class Writer:
         """Run `work` on the database at `path`; returns its result once that is durable.
 
         `work` is synchronous, runs in a thread, and undoes nothing itself: what it wrote is taken back when it
-        raises, and the error is raised here. It is run even when the caller is cancelled meanwhile. Raises
-        StoreError when the database cannot be written. Work that `frees` room need not leave any.
+        raises, and the error is raised here. Raises StoreError when the database cannot be written. Cancelled before
+        it has begun, it is not run; once begun, its end is waited for whoever is cancelled: so the caller always
+        knows. Work that `frees` room need not leave any.
         """
         result: T = await self._settle(_Item(path, work, size, frees))
         return result
@@ -89,7 +96,14 @@ class Writer:
             raise StoreError("the store is closed")
         self._waiting.append(item)
         self._arrived.set()
-        await item.settled.wait()
+        try:
+            await item.taken.wait()
+        except trio.Cancelled:
+            if item in self._waiting:
+                self._waiting.remove(item)
+                raise
+        with trio.CancelScope(shield=True):
+            await item.settled.wait()
         if isinstance(item.error, (sqlite3.Error, OSError)):
             raise StoreError(f"{item.path}: {item.error}") from item.error
         if item.error is not None:
@@ -102,6 +116,8 @@ class Writer:
             with self._scope:
                 while await self._has_work():
                     group = self._take_group()
+                    for item in group:
+                        item.taken.set()
                     began = trio.current_time()
                     failure = await trio.to_thread.run_sync(self._write, group, limiter=self._thread)
                     self._note(failure, trio.current_time() - began)
@@ -120,7 +136,10 @@ class Writer:
     async def _has_work(self) -> bool:
         while not self._waiting and not self._closing:
             self._arrived = trio.Event()
-            await self._arrived.wait()
+            with trio.move_on_after(PROBE_S if self._vitals.failing else inf):
+                await self._arrived.wait()
+            if self._failed is not None and not self._arrived.is_set():  # else nobody would learn that it can again
+                self._waiting.append(_Item(self._failed.path, _probe, self._failed.size))
         return bool(self._waiting)
 
     def _take_group(self) -> list[_Item]:
@@ -132,16 +151,22 @@ class Writer:
         return group
 
     def _note(self, failure: Exception | None, took_s: float) -> None:
+        before = self._vitals.failing
         if failure is None:
+            self._failed = None
             self._vitals.committed(took_s)
         else:
             self._vitals.failed(str(failure), self.now())
+        if self._vitals.failing != before:
+            self.fares()
 
     def _abandon(self) -> None:
         self._closing = True
         for item in self._waiting:
             item.error = StoreError("the store was closed before this could be written")
+            item.taken.set()
             item.settled.set()
+        self._waiting.clear()
         self._forget_all()
 
     # --- in the thread --------------------------------------------------------------------------
@@ -156,7 +181,7 @@ class Writer:
             try:
                 self._write_file(path, items)
             except (sqlite3.Error, OSError, StoreError) as exc:
-                failure = exc
+                failure, self._failed = exc, _Item(path, None, sum(item.size for item in items))
                 self._forget(path)  # closing takes back what was begun; the next group opens it afresh
                 for item in items:
                     item.error = item.error or exc
@@ -200,6 +225,11 @@ class Writer:
     def _forget(self, path: Path) -> None:
         if (connection := self._open.pop(path, None)) is not None:
             connection.close()
+
+
+def _probe(connection: sqlite3.Connection) -> None:
+    """Write a page, and change nothing."""
+    connection.execute(f"PRAGMA user_version = {pragma(connection, 'user_version')}")
 
 
 def _commit(connection: sqlite3.Connection, items: Sequence[_Item]) -> None:

@@ -12,6 +12,7 @@ export function emptyModel() {
     serial: 0, // up to which it has
     jobs: new Map(), // name -> Job, in the order of their names
     problems: [],
+    storeProblem: '', // why nothing can be recorded, and no run starts
     maintenance: { global: false, machines: [] },
     running: new Map(), // run -> Living
     runningByJob: new Map(), // job -> its living runs, newest first
@@ -40,7 +41,7 @@ const readers = {
     readers.changes(model, { jobs, runs, ...told });
     model.complete = true;
   },
-  changes(model, { serial, crons, jobs = {}, runs = {}, maintenance, saltpeter_config: settings, problems }) {
+  changes(model, { serial, crons, jobs = {}, runs = {}, maintenance, saltpeter_config: settings, problems, store_problem }) {
     model.serial = serial;
     if (crons) define(model, crons);
     for (const [job, told] of Object.entries(jobs)) model.last.set(job, asLast(told));
@@ -48,6 +49,7 @@ const readers = {
     model.zone = settings?.timezone ?? model.zone;
     model.maintenance = maintenance ?? model.maintenance;
     model.problems = problems ?? model.problems;
+    if (store_problem !== undefined) model.storeProblem = store_problem ?? '';
     if (crons || problems) model.jobsVersion += 1;
   },
   run(model, { job_instance, whole, run, results, lengths }) {

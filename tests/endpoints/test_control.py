@@ -18,6 +18,7 @@ from saltpeter.domain.state import (
     RunEnded,
     Started,
     State,
+    StoreFares,
 )
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.conversation import MERGE_S
@@ -60,6 +61,23 @@ async def test_who_comes_is_told_everything(autojump_clock: MockClock) -> None:
             },
             "sp_version": "1.0",
         }
+        assert await client.hear_all(60) == []
+
+
+async def test_a_store_that_cannot_write_is_in_the_status_until_it_can(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    async with dial(scene.front()) as client:
+        assert "store_problem" not in (await greeted(client))[1]
+        await trio.sleep(2)
+        scene.post(StoreFares(problem="the ledger is full", at=now()))
+        assert (await client.hear())["store_problem"] == "the ledger is full"
+        async with dial(scene.front()) as another:
+            assert (await greeted(another))[1]["store_problem"] == "the ledger is full"
+            await another.say(why={"cron": "backup", "at": "2026-11-19T03:00:00+00:00"}, id=1)
+            reply = await another.hear()
+            assert (reply["result"]["answer"], "the ledger is full" in reply["result"]["text"]) == ("pending", True)
+        scene.post(StoreFares(problem=None, at=now()))
+        assert "store_problem" not in await client.hear()
         assert await client.hear_all(60) == []
 
 

@@ -37,6 +37,7 @@ from saltpeter.domain.state import (
     RunStarted,
     Started,
     State,
+    StoreFares,
     Targeted,
     apply,
 )
@@ -62,7 +63,7 @@ class Told:
         match message:
             case {"type": "snapshot", "life": self.life | _}:
                 self.serial = message["serial"]
-                parts = ("crons", "jobs", "runs", "maintenance", "saltpeter_config", "problems")
+                parts = ("crons", "jobs", "runs", "maintenance", "saltpeter_config", "problems", "store_problem")
                 self.overview = {part: message[part] for part in parts}
             case {"type": "changes"}:
                 self.serial = message["serial"]
@@ -76,7 +77,7 @@ class Told:
                     self.results[machine] = {**self.results[machine], "output_length": length}
 
     def _merge(self, message: dict[str, Any]) -> None:
-        for part in ("maintenance", "saltpeter_config", "problems"):
+        for part in ("maintenance", "saltpeter_config", "problems", "store_problem"):
             self.overview[part] = message.get(part, self.overview[part])
         for part in ("crons", "jobs"):
             self.overview[part] |= message.get(part, {})
@@ -115,7 +116,7 @@ def events(state: State, draw: st.DataObject) -> Iterable[Event]:
     """One thing that may happen next."""
     at = NOON + timedelta(seconds=state.serial)
     living = sorted(state.runs)
-    kind = draw.draw(st.sampled_from(["start", "machine", "machine", "machine", "end", "config", "hold", "slot"]))
+    kind = draw.draw(st.sampled_from(["start", *["machine"] * 3, "end", "config", "hold", "store", "slot"]))
     name = draw.draw(st.sampled_from(JOBS))
     if kind == "start":
         run = f"{name}_{state.serial}"
@@ -131,6 +132,8 @@ def events(state: State, draw: st.DataObject) -> Iterable[Event]:
     if kind == "hold":
         hold = Hold(machine="m1", reason="", by="x", since=at, until=None)
         return [HoldEnded(machine="m1", by="x", at=at) if "m1" in state.holds else HoldSet(hold=hold, at=at)]
+    if kind == "store":
+        return [StoreFares(problem=draw.draw(st.sampled_from([None, "full", "damaged"])), at=at)]
     return [NextSlot(job=name, slot=at)]
 
 
@@ -174,6 +177,7 @@ def test_what_was_told_adds_up_to_what_is_there(draw: st.DataObject, bound: int)
     assert told.overview["runs"] == there.overview["runs"]
     assert {name: told.overview["jobs"][name] for name in there.overview["jobs"]} == there.overview["jobs"]
     assert told.overview["maintenance"] == there.overview["maintenance"]
+    assert told.overview["store_problem"] == there.overview["store_problem"]
     assert (told.run, told.results) == (there.run, there.results)
     for run in state.runs.values():
         outcomes = [each.outcome for each in run.executions.values() if each.outcome is not None]

@@ -261,9 +261,10 @@ async def test_requests_that_cannot_be_met_say_why(autojump_clock: MockClock) ->
 
 
 async def test_nothing_is_launched_that_the_store_could_not_record(autojump_clock: MockClock) -> None:
-    async with bottle(job(schedule="* * * * *")) as b:
+    async with bottle(job(schedule="0 * * * *")) as b:
+        await trio.sleep(1)
         b.store.broken = "disk full"
-        await trio.sleep(61)
+        await trio.sleep(3600 + 61)
         assert not b.fleet.machines["m1"].starts
         with pytest.raises(CommandRefused, match="disk full"):
             await b.runs.run("backup", "test")

@@ -20,6 +20,7 @@ from saltpeter.engine.storage import Writing
 from saltpeter.errors import SlotTaken, StoreError
 from saltpeter.store.sqlite import SqliteStore, open_store
 from saltpeter.store.vitals import REMEMBERED, Vitals
+from saltpeter.store.writer import PROBE_S
 from tests.store.test_sqlite import DB01, NOON, RUN, started, targeted
 
 MIB = 1024**2
@@ -124,3 +125,31 @@ async def test_a_ledger_without_any_room_is_well_again_when_there_is_some(tmp_pa
             await store.commit(targeted(*names))
             assert (await store.health()).ok
             assert len((await store.unfinished())[0].executions) == 5000
+
+
+async def test_a_store_that_fails_says_so_once_and_finds_out_by_itself_when_it_can_again(tmp_path: Path) -> None:
+    told: list[str | None] = []
+    with small_disk(tmp_path, "4m"):
+        async with open_store(tmp_path / "state", fares=told.append) as store:
+            await store.commit(started())
+            await store.append(DB01, 0, b"text")
+            hog = await trio.to_thread.run_sync(fill, tmp_path)
+            for _ in range(3):
+                with pytest.raises(StoreError):
+                    await store.append(DB01, 4, bytes(MIB))
+            with pytest.raises(StoreError):
+                await store.commit(targeted(*map(str, range(5000))))
+            [output, both] = told
+            assert output is not None
+            assert both is not None
+            assert output.startswith("the output cannot be written since ")
+            assert "the ledger cannot be written since " in both
+            assert output in both
+            await trio.sleep(1.2 * PROBE_S)  # it has tried, and could not
+            assert told[-1] is not None
+            hog.unlink()
+            with trio.fail_after(60):
+                while told[-1] is not None:  # noqa: ASYNC110  what tells is what is tested
+                    await trio.sleep(0.05)
+            assert (await store.health()).ok
+            assert await store.append(DB01, 4, b" and more") == 13

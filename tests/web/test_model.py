@@ -27,6 +27,7 @@ FOLD = """async (messages) => {
         results: [...model.details.values()].map(({ results }) => results),
         runs: [...model.details.values()].map(({ run }) => run),
         held: model.maintenance.machines,
+        storeProblem: model.storeProblem,
         known: known(model),
     };
 }"""
@@ -102,6 +103,17 @@ def test_what_is_over_is_taken_away(tab: Page) -> None:
 def test_a_restart_of_the_daemon_begins_anew(tab: Page) -> None:
     anew = tab.evaluate(FOLD, told("hello", "changes_begin", "restarted"))
     assert (anew["jobs"], anew["living"], anew["byJob"]) == (["backup", "new"], [], [])
+
+
+def test_a_store_that_cannot_write_is_known_until_it_can(tab: Page) -> None:
+    def after(*changes: dict[str, Any]) -> str:
+        later = [{"type": "changes", "serial": 1000 + number, **each} for number, each in enumerate(changes)]
+        return str(tab.evaluate(FOLD, [*told("hello"), *later])["storeProblem"])
+
+    full: dict[str, Any] = {"store_problem": "the ledger is full"}
+    assert after() == ""
+    assert after(full, {"jobs": {}}) == "the ledger is full"
+    assert after(full, {"store_problem": None}) == ""
 
 
 def test_a_change_between_the_drawing_and_its_effects_is_heard(tab: Page) -> None:

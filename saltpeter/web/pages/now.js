@@ -24,6 +24,8 @@ export function NowPage() {
     <h1>${headline(model, bad, health)}</h1>
     ${error && html`<${Failure} error=${error} />`}
     ${health && html`<${Health} health=${health} model=${model} />`}
+    ${model.storeProblem && html`<p class="notice"><${Mark} state="failed" word="error" />
+      No run starts: ${model.storeProblem}</p>`}
     <${Maintenance} maintenance=${model.maintenance} />
     <${Problems} problems=${model.problems} />
     <div class="columns">
@@ -39,13 +41,19 @@ export function NowPage() {
 function headline(model, bad, health) {
   const fatal = model.problems.filter((each) => each.fatal).length;
   const parts = [
-    ...Object.entries(health?.checks ?? {}).filter(([, { ok }]) => !ok).map(([name]) => BROKEN[name] ?? `${name} is not well`),
+    ...broken(model, health).map((name) => BROKEN[name] ?? `${name} is not well`),
     bad.length && `${plural(bad.length, 'job')} failing`,
     fatal && plural(fatal, 'config problem'),
     model.running.size && `${plural(model.running.size, 'run')} going on`,
   ].filter(Boolean);
   const said = parts.length ? parts.join(', ') : `All quiet: ${plural(model.jobs.size, 'job')}, none failing`;
   return said[0].toUpperCase() + said.slice(1);
+}
+
+/** The parts of the daemon that are not well. Of the store it tells by itself, of the others when it is asked. */
+function broken(model, health) {
+  const found = Object.entries(health?.checks ?? {}).filter(([, { ok }]) => !ok).map(([name]) => name);
+  return model.storeProblem && !found.includes('store') ? ['store', ...found] : found;
 }
 
 const BROKEN = { salt: 'Salt does not answer', store: 'the store cannot be written' };
