@@ -13,6 +13,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from saltpeter.wrapper_build import build
+from sp_wrapper import wire
 from tests.bench.frame import Sheet, at_most
 from tests.bench.site import scratch
 
@@ -23,7 +24,11 @@ DEADLINE_S = 20.0
 
 @attrs.define
 class Greeted:
-    """A server for one wrapper after the other, that notes when each said its first word."""
+    """A server for one wrapper after the other, that notes when each said its first word.
+
+    It acknowledges everything: else wrappers of earlier rounds would stay, and keep the processor and later wrappers
+    busy.
+    """
 
     at: float = 0.0
     told: trio.Event = attrs.field(factory=trio.Event)
@@ -31,12 +36,19 @@ class Greeted:
     async def talk(self, request: WebSocketRequest) -> None:
         try:
             ws = await request.accept()
-            await ws.get_message()
-            self.at = time.time()
-            self.told.set()
-            await trio.sleep_forever()
+            while True:
+                frame = wire.decode_from_wrapper(await ws.get_message())
+                if isinstance(frame.message, wire.Connect):
+                    self.at = time.time()
+                    self.told.set()
+                await ws.send_message(wire.encode(frame.about, _ack(frame.message), frame.at))
         except ConnectionClosed:
             pass
+
+
+def _ack(message: wire.FromWrapper) -> wire.Ack:
+    is_connect = isinstance(message, wire.Connect)
+    return wire.Ack(ack_type=message.TYPE, seq=getattr(message, "seq", None), offset=0 if is_connect else None)
 
 
 def env(directory: Path, port: int, number: int) -> Mapping[str, str]:
@@ -47,7 +59,7 @@ def env(directory: Path, port: int, number: int) -> Mapping[str, str]:
         "SP_JOB_INSTANCE": f"bench_{number}",
         "SP_MACHINE_ID": "m1",
         "SP_TOKEN": "t" * 32,
-        "SP_STATEDIR": str(directory / "state"),
+        "SP_STATEDIR": str(directory / f"state{number}"),
         "SP_COMMAND": f"date +%s.%N >{directory}/began; exec sleep {LASTS_S}",
     }
 
@@ -60,12 +72,12 @@ def _pss(pid: str) -> int:
     return 0
 
 
-def memory(run: str) -> int:
-    """What the run's wrapper takes, all its processes together, without the command."""
+def memory(state: str) -> int:
+    """What the wrapper takes that keeps its state there, all its processes together, without the command."""
     total = 0
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            is_its = f"SP_JOB_INSTANCE={run}\0".encode() in (path / "environ").read_bytes()
+            is_its = f"SP_STATEDIR={state}\0".encode() in (path / "environ").read_bytes()
             if is_its and b"sp_wrapper.py" in (path / "cmdline").read_bytes():
                 total += _pss(path.name)
         except OSError:
@@ -76,12 +88,13 @@ def memory(run: str) -> int:
 async def one(file: Path, directory: Path, server: Greeted, port: int, number: int) -> tuple[float, float, float]:
     """Milliseconds to the command's start and to the wrapper's first word, and bytes of memory."""
     server.told = trio.Event()
+    given = dict(env(directory, port, number))
     begun = time.time()
-    await trio.run_process([str(file)], env=dict(env(directory, port, number)), stdout=subprocess.DEVNULL)
+    await trio.run_process([str(file)], env=given, stdout=subprocess.DEVNULL)
     with trio.fail_after(DEADLINE_S):
         await server.told.wait()
     await trio.sleep(0.3)
-    taken = memory(f"bench_{number}")
+    taken = memory(given["SP_STATEDIR"])
     started = float((directory / "began").read_text())
     await trio.sleep(LASTS_S)
     return (started - begun) * 1000, (server.at - begun) * 1000, taken
