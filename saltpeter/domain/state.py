@@ -260,6 +260,8 @@ class ExecutionState:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     last_heartbeat: datetime | None = None
+    rss: int | None = None  # bytes that the command and its children had at the last heartbeat
+    cpu_s: float | None = None  # that they had used until then
     pid: int | None = None
     paused: bool = False
     wrapper_version: str = ""

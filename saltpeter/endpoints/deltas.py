@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from saltpeter.domain.changes import Change, Kind
-from saltpeter.domain.state import ExecutionState, RunState, State
+from saltpeter.domain.state import RunState, State
 from saltpeter.endpoints import control_wire as wire
 from saltpeter.endpoints import records, views
 from saltpeter.engine.storage import Tally
@@ -271,15 +271,11 @@ def _facts(run: RunState) -> dict[str, Any]:
 
 
 def _whole(state: State, run: RunState) -> dict[str, Any]:
-    results = {machine: _result(each) for machine, each in run.executions.items()}
+    results = {machine: records.execution(each) for machine, each in run.executions.items()}
     return {**_head(state, run, whole=True), "run": _facts(run), "results": results}
 
 
 def _part(state: State, run: RunState, changes: Iterable[Change]) -> dict[str, Any]:
     machines = {change.machine for change in changes if change.kind is Kind.MACHINE}
-    results = {machine: _result(run.executions[machine]) for machine in sorted(machines)}
+    results = {machine: records.execution(run.executions[machine]) for machine in sorted(machines)}
     return {**_head(state, run, whole=False), "run": _facts(run), "results": results}
-
-
-def _result(each: ExecutionState) -> dict[str, Any]:
-    return {**records.execution(each), "last_heartbeat": records.iso(each.last_heartbeat)}

@@ -318,6 +318,8 @@ class MachinePart(TypedDict):
     receipt: Union[Receipt, None]
     usage: Union[dict[str, Any], None]
     last_heartbeat: Union[str, None]
+    rss: Union[int, None]
+    cpu: Union[float, None]
 
 
 class RunTold(TypedDict):

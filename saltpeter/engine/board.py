@@ -26,11 +26,12 @@ class Board:
         self._changed.set()
         self._changed = trio.Event()
 
-    def beat(self, execution: ExecutionId, at: datetime) -> None:
-        """A sign of life: no event, nobody is woken."""
+    def beat(self, execution: ExecutionId, at: datetime, rss: int | None = None, cpu_s: float | None = None) -> None:
+        """A sign of life, with what the command uses: no event, nobody is woken."""
         run = self.state.runs.get(execution.run)
         if run is not None and execution.machine in run.executions:
-            run.executions[execution.machine].last_heartbeat = at
+            known = run.executions[execution.machine]
+            known.last_heartbeat, known.rss, known.cpu_s = at, rss, cpu_s
 
     async def newer_than(self, serial: int) -> State:
         """The state, as soon as its serial is above `serial`."""

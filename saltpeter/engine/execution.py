@@ -345,7 +345,7 @@ class Execution:
     def beat(self, heartbeat: wire.Heartbeat) -> None:
         self.renew()
         self._hold_the_timeout(heartbeat.paused)
-        self.record.board.beat(self.id, self.now())
+        self.record.board.beat(self.id, self.now(), heartbeat.rss, heartbeat.cpu)
 
     async def secrets(self) -> wire.Secrets:
         if (reason := self._why_no_secrets()) is not None:

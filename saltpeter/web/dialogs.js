@@ -16,12 +16,13 @@ function show(content) {
   redraw();
 }
 
-/** Ask before `act` is done. `details` are lines that say what will be hit. */
+/** Ask before `act` is done; it gets the form's data. `details` are lines that say what will be hit. */
 export function confirm({ title, details, label, danger = false, act }) {
   show(() => html`<form method="dialog" onSubmit=${(event) => {
     event.preventDefault();
+    const form = new FormData(event.target);
     closeDialog();
-    act();
+    act(form);
   }}>
     <h2>${title}</h2>
     ${details}
@@ -47,7 +48,8 @@ const HELP = [
   ['Timeline', [['← →', 'move in time'], ['+ -', 'show less or more time'], ['n', 'follow the present'], ['[ ]', 'what the job did'], ['l', 'chart or list']]],
   ['Machines', [['x', 'choose a machine'], ['m', 'maintenance of the chosen']]],
   ['Job', [['r', 'run now']]],
-  ['Run', [['x', 'choose a machine'], ['K', 'kill'], ['p', 'pause'], ['c', 'resume'], ['f', 'follow the output'], ['w', 'wrap lines'], ['d', 'download the output']]],
+  ['Run', [['x', 'choose a machine'], ['K', 'kill'], ['p', 'pause'], ['c', 'resume'], ['S', 'signal'], ['o', 'one output'], ['a', 'machines with the same output'], ['b', 'outputs side by side']]],
+  ['Output', [['s', 'find'], ['n N', 'next and previous hit'], ['f', 'follow'], ['w', 'wrap lines'], ['d', 'download the output']]],
 ];
 
 export function openHelp() {

@@ -7,12 +7,12 @@ import { stateOfOutcome } from './parts.js';
 export const ORDER = ['failed', 'lost', 'timeout', 'killed', 'skipped', 'paused', 'running', 'waiting', 'ok'];
 export const LIVING = new Set(['paused', 'running', 'waiting']);
 
-/** `told` is what is known of the run, or undefined. */
-export function machinesOf(told) {
-  return Object.entries(told?.results ?? {}).map(([machine, part]) => asRow(machine, part));
+/** `told` is what is known of the run, or undefined; `beats` the machines' parts as they were at their last heartbeats. */
+export function machinesOf(told, beats = {}) {
+  return Object.entries(told?.results ?? {}).map(([machine, part]) => asRow(machine, part, beats[machine] ?? part));
 }
 
-function asRow(machine, part) {
+function asRow(machine, part, beat) {
   return {
     machine,
     state: stateOf(part),
@@ -20,7 +20,7 @@ function asRow(machine, part) {
     code: part.retcode ?? '',
     startedAt: instant(part.started || part.confirmed || part.launched),
     endedAt: instant(part.ended),
-    heartbeatAt: instant(part.last_heartbeat),
+    heartbeatAt: instant(beat.last_heartbeat || part.last_heartbeat),
     pid: part.pid ?? '',
     version: part.wrapper_version,
     length: part.output_length,
@@ -28,7 +28,8 @@ function asRow(machine, part) {
     text: part.text,
     late: part.late,
     receipt: part.receipt,
-    usage: part.usage,
+    memory: part.usage?.max_rss || beat.rss || 0,
+    cpu: part.usage ? part.usage.user_s + part.usage.system_s : (beat.cpu ?? null),
   };
 }
 
@@ -37,11 +38,20 @@ function stateOf({ state, outcome, retcode }) {
   return { running: 'running', paused: 'paused' }[state] ?? 'waiting';
 }
 
-/** Rows for a list: a heading {state, count} before the machines of each state. `query` is words to be in the name. */
-export function grouped(machines, query) {
+/** How many machines there are of each state, in the order of the list. */
+export function counted(machines) {
+  const counts = new Map(ORDER.map((state) => [state, 0]));
+  for (const { state } of machines) counts.set(state, counts.get(state) + 1);
+  return [...counts].filter(([, count]) => count > 0);
+}
+
+/** Rows for a list: a heading {state, count} before the machines of each state. `query` is words to be in the name, `only` a
+    state or ''. */
+export function grouped(machines, query, only = '') {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   const groups = new Map(ORDER.map((state) => [state, []]));
   for (const row of machines) {
+    if (only && row.state !== only) continue;
     if (words.every((word) => row.machine.toLowerCase().includes(word))) groups.get(row.state).push(row);
   }
   return [...groups].flatMap(([state, rows]) => (rows.length ? [{ heading: true, state, count: rows.length }, ...rows] : []));

@@ -7,11 +7,13 @@ import { ask, listen, mayAct, redraw, useSession } from './session.js';
 import { html } from './ui.js';
 
 const KEPT = 4;
+const AT_ONCE = 32; // requests about single machines; the daemon waits for the end of 64 kills
 const SEEN_MS = 6000; // how long it is said that a pause has been handed over
 let operations = []; // newest first
+const waiting = new Set(); // what is to be looked at when a receipt has come
 
 function begin(title) {
-  const operation = { title, stage: 'asked', text: 'asked…', receipts: new Map(), awaits: new Set() };
+  const operation = { title, stage: 'asked', text: 'asked…', receipts: new Map(), awaits: new Set(), over: 0 };
   operations = [operation, ...operations].slice(0, KEPT);
   redraw();
   return operation;
@@ -60,19 +62,47 @@ export function kill({ job, run, machines, hit }) {
   const act = () => {
     const operation = begin(title);
     operation.wants = new Set(hit);
-    const requests =
-      machines === null
-        ? [['killCron', { cron: job, job_instance: run }]]
-        : machines.map((machine) => ['killMachine', { cron: job, machine, job_instance: run }]);
-    carryOut(operation, async () => {
-      const answers = await Promise.all(requests.map(([verb, value]) => ask(verb, value, (id) => operation.awaits.add(id))));
-      if (operation.stage === 'done') return; // the receipt was quicker
-      const told = answers.flatMap(({ runs }) => runs.flatMap((each) => each.told));
-      advance(operation, { stage: 'handed over', text: `handed over to ${plural(told.length, 'machine')}; waiting for the receipt` });
-    });
+    carryOut(operation, () => (machines === null ? killAll(operation, { job, run }) : killSome(operation, { job, run, machines })));
   };
   const details = html`<p>Ends the command and all its processes on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
   confirm({ title: `${title}?`, details, label: `Kill on ${plural(hit.length, 'machine')}`, danger: true, act });
+}
+
+async function killAll(operation, { job, run }) {
+  const { runs } = await ask('killCron', { cron: job, job_instance: run }, (id) => operation.awaits.add(id));
+  handOver(operation, runs.reduce((sum, each) => sum + each.told.length, 0));
+}
+
+/** One machine after the other, with no more under way than the daemon waits for. */
+async function killSome(operation, { job, run, machines }) {
+  let told = 0;
+  for (const machine of machines) {
+    await until(() => operation.awaits.size - operation.receipts.size - operation.over < AT_ONCE);
+    try {
+      const { runs } = await ask('killMachine', { cron: job, machine, job_instance: run }, (id) => operation.awaits.add(id));
+      told += runs.reduce((sum, each) => sum + each.told.length, 0);
+    } catch (error) {
+      if (error.code !== 'not_running') throw error;
+      operation.over += 1; // it has ended meanwhile
+      operation.wants.delete(machine);
+    }
+    handOver(operation, told);
+  }
+  finish(operation);
+}
+
+function handOver(operation, told) {
+  if (operation.stage === 'done') return; // the receipt was quicker
+  advance(operation, { stage: 'handed over', text: `handed over to ${plural(told, 'machine')}; waiting for the receipt` });
+}
+
+/** Wait until something holds; it is looked at whenever a receipt has come. */
+function until(holds) {
+  return new Promise((resolve) => {
+    const look = () => holds() && (waiting.delete(look), resolve());
+    waiting.add(look);
+    look();
+  });
 }
 
 /** Pause or resume (`verb`) a run, or its part on some machines, after asking. */
@@ -84,14 +114,41 @@ export function halt(verb, { job, run, machines, hit }) {
   const act = () => {
     const operation = begin(title);
     carryOut(operation, async () => {
-      const parts = machines === null ? [{}] : machines.map((machine) => ({ machine }));
-      const answers = await Promise.all(parts.map((part) => ask(verb, { cron: job, job_instance: run, ...part })));
-      const told = answers.flatMap(({ runs }) => runs.flatMap((each) => each.told));
-      advance(operation, { stage: 'done', text: `handed over to ${plural(told.length, 'machine')}` });
+      const told = await handedOver(verb, { cron: job, job_instance: run }, machines);
+      advance(operation, { stage: 'done', text: `handed over to ${plural(told, 'machine')}` });
     });
   };
   const details = html`<p>${does} on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
   confirm({ title: `${title}?`, details, label: `${word} on ${plural(hit.length, 'machine')}`, act });
+}
+
+const SIGNALS = ['HUP', 'INT', 'QUIT', 'TERM', 'USR1', 'USR2', 'WINCH', 'STOP', 'CONT', 'KILL'];
+
+/** Send a signal to a run, or to its part on some machines, after asking which. */
+export function sendSignal({ job, run, machines, hit }) {
+  if (!mayAct()) return;
+  const act = (form) => {
+    const signal = form.get('signal');
+    const operation = begin(`${signal} to ${run}`);
+    carryOut(operation, async () => {
+      const told = await handedOver('signal', { cron: job, job_instance: run, signal }, machines);
+      advance(operation, { stage: 'done', text: `handed over to ${plural(told, 'machine')}` });
+    });
+  };
+  const details = html`<p><label>Signal <select name="signal" autofocus>${SIGNALS.map((name) => html`<option>${name}</option>`)}</select></label></p>
+    <p>goes to the command and all its processes on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
+  confirm({ title: `Signal ${run}`, details, label: `Send to ${plural(hit.length, 'machine')}`, act });
+}
+
+/** Ask for something on all machines (null) or on some; how many were told. */
+async function handedOver(verb, value, machines) {
+  const parts = machines === null ? [{}] : machines.map((machine) => ({ machine }));
+  let told = 0;
+  for (let start = 0; start < parts.length; start += AT_ONCE) {
+    const answers = await Promise.all(parts.slice(start, start + AT_ONCE).map((part) => ask(verb, { ...value, ...part })));
+    for (const { runs } of answers) told += runs.reduce((sum, each) => sum + each.told.length, 0);
+  }
+  return told;
 }
 
 listen((message) => {
@@ -99,10 +156,16 @@ listen((message) => {
   const operation = operations.find((each) => each.awaits.has(message.id));
   if (operation === undefined) return;
   for (const [machine, receipt] of Object.entries(message.machines)) operation.receipts.set(machine, receipt);
-  const isDone = [...operation.wants].every((machine) => operation.receipts.has(machine));
-  if (isDone) advance(operation, { stage: 'done', text: summary(operation.receipts) });
-  else redraw();
+  for (const look of [...waiting]) look();
+  finish(operation);
 });
+
+/** Say so, if nothing more will come. */
+function finish(operation) {
+  const isDone = [...operation.wants].every((machine) => operation.receipts.has(machine));
+  if (isDone) advance(operation, { stage: 'done', text: operation.receipts.size ? summary(operation.receipts) : 'it had ended already' });
+  else redraw();
+}
 
 function summary(receipts) {
   const survived = [...receipts.values()].reduce((sum, { receipt }) => sum + (receipt?.survived.length ?? 0), 0);

@@ -1,82 +1,27 @@
 // The output of one machine in one run, as a terminal would show it. Only the rows in sight exist.
 
+import { download, useFeed } from './feed.js';
 import { useKeys } from './keys.js';
-import { Failure } from './parts.js';
-import { ask, listen, prefer, preference, useSession } from './session.js';
-import { cut, lengthOf, Screen } from './terminal.js';
+import { Failure, plural } from './parts.js';
+import { Finder, marked, MOST_HITS, RowIndex } from './rows.js';
+import { prefer, preference } from './session.js';
+import { bytes } from './times.js';
 import { html, useEffect, useMemo, useRef, useState } from './ui.js';
 import { Windowed } from './windowed.js';
 
 const ROW = 18;
-const DRAW_MS = 40; // output that comes faster than this is drawn together
 
-/** The output as it has come so far, for as long as somebody looks at it. No gaps and no repeats, whatever breaks. */
-class Feed {
-  constructor({ job, run, machine }, onChange) {
-    Object.assign(this, { job, run, machine });
-    this._onChange = onChange;
-    this.forget();
-  }
-
-  forget() {
-    this.screen = new Screen();
-    this.position = 0; // UTF-16 code units, as the daemon counts them
-    this.complete = false;
-  }
-
-  /** Begin, or go on after the connection was lost. */
-  async subscribe() {
-    const { job: cron, run: job_instance, machine, position } = this;
-    this.error = await ask('subscribe', { cron, job_instance, machine, position }).then(() => null, (error) => error);
-    this._onChange();
-  }
-
-  take({ type, instance, machine, chunk, position, is_complete }) {
-    if (type !== 'output_chunk' || instance !== this.run || machine !== this.machine) return;
-    if (position > this.position) return void this.subscribe(); // something was lost: from where we are
-    if (position === 0 && this.position > 0) this.forget(); // the daemon has begun again
-    const fresh = chunk.slice(this.position - position);
-    this.position += fresh.length;
-    this.complete = is_complete;
-    this.screen.write(fresh);
-    this._onChange();
-  }
-}
-
-function useFeed(job, run, machine) {
-  const [, touch] = useState(0);
-  const timer = useRef(0);
-  const draw = () => {
-    timer.current ||= setTimeout(() => {
-      timer.current = 0;
-      touch((count) => count + 1);
-    }, DRAW_MS);
-  };
-  const feed = useMemo(() => new Feed({ job, run, machine }, draw), []);
-  const live = useSession().link.live;
-  useEffect(() => {
-    const deaf = listen((message) => feed.take(message));
-    return () => {
-      deaf();
-      clearTimeout(timer.current);
-      ask('unsubscribe', { cron: job, machine }).catch(() => {}); // without a connection there is no subscription either
-    };
-  }, []);
-  useEffect(() => {
-    if (live) feed.subscribe();
-  }, [live]);
-  return feed;
-}
-
-export function OutputPanel({ job, run, machine }) {
+/** `keys` says whether the keys are for this output, if several stand beside each other. */
+export function OutputPanel({ job, run, machine, attempts = 1, keys = true }) {
   const feed = useFeed(job, run, machine);
   const [follow, setFollow] = useState(true);
   const wrap = preference('wrap') !== 'no';
   const [columns, measure] = useColumns();
   const rows = useRows(feed.screen, wrap ? columns : Infinity);
+  const found = useFound(feed.screen, () => setFollow(false));
+  const [saving, save] = useSaving({ run, machine, attempts });
   const setWrap = () => prefer('wrap', wrap ? 'no' : '');
-  const save = () => download({ run, machine });
-  useKeys({ f: () => setFollow(!follow), w: setWrap, d: save });
+  useKeys(keys ? { f: () => setFollow(!follow), w: setWrap, d: save, s: found.focus, n: () => found.move(1), N: () => found.move(-1) } : {});
   const { screen, error, complete } = feed;
   const onScrolled = (element, wentUp) => {
     if (element.scrollHeight - element.scrollTop - element.clientHeight < 2 * ROW) setFollow(true);
@@ -86,7 +31,8 @@ export function OutputPanel({ job, run, machine }) {
     <div class="tools">
       <button aria-pressed=${String(follow)} onClick=${() => setFollow(!follow)}>Follow</button>
       <button aria-pressed=${String(wrap)} onClick=${setWrap}>Wrap</button>
-      <button onClick=${save}>Download</button>
+      <button onClick=${save} disabled=${saving !== null}>${saving === null ? 'Download' : `Saving… ${bytes(saving)}`}</button>
+      <${Find} found=${found} machine=${machine} />
       <span class="fill"></span>
       <span class="muted" role="status">${status(screen, complete)}</span>
     </div>
@@ -94,14 +40,16 @@ export function OutputPanel({ job, run, machine }) {
     ${screen.dropped > 0 && html`<p class="notice">The first ${screen.dropped.toLocaleString('en')} lines are not shown; Download has all.</p>`}
     <${Windowed} class="screen" tabindex="0" role="log" aria-live="off" aria-label=${`Output of ${machine}`}
       count=${rows.count} rowHeight=${ROW} stick=${follow} onScrolled=${onScrolled} onSize=${measure}
-      row=${(index) => html`<${Line} key=${index} runs=${rows.at(index)} />`} />
+      selected=${found.current ? rows.rowOf(found.current.line, found.current.start) : -1}
+      row=${(index) => html`<${Line} key=${index} row=${rows.at(index)} found=${found} />`} />
   </div>`;
 }
 
 function status(screen, complete) {
   const { lines } = screen;
   const count = lines.length + screen.dropped - (lines.at(-1).length === 0 ? 1 : 0);
-  return `${count.toLocaleString('en')} ${count === 1 ? 'line' : 'lines'}${complete ? ', complete' : ''}`;
+  if (count === 0 && complete) return 'no output';
+  return `${plural(count, 'line')}${complete ? ', complete' : ''}`;
 }
 
 /** How many characters fit beside each other: a number that changes with the box. */
@@ -121,56 +69,75 @@ function useColumns() {
   return [columns, measure];
 }
 
-/** The rows of the screen's lines when each has at most `columns` characters: {count, at(index)}. */
 function useRows(screen, columns) {
   const index = useMemo(() => new RowIndex(screen, columns), [screen, columns]);
+  useEffect(() => () => index.close(), [index]);
   index.update();
   return index;
 }
 
-class RowIndex {
-  constructor(screen, columns) {
-    this._screen = screen;
-    this._columns = columns;
-    this._ends = []; // of each line: the number of rows up to its end
-    this._length = 0;
-    screen.changedFrom = 0;
-  }
-
-  /** Catch up with the screen: costs what has changed. */
-  update() {
-    const { lines } = this._screen;
-    const from = Math.min(this._screen.settle(), this._length);
-    let end = from > 0 ? this._ends[from - 1] : 0;
-    for (let at = from; at < lines.length; at += 1) {
-      end += this._columns === Infinity ? 1 : Math.max(1, Math.ceil(lengthOf(lines[at]) / this._columns));
-      this._ends[at] = end;
-    }
-    this._length = this._ends.length = lines.length;
-    const isFresh = lines.at(-1).length === 0; // nothing has been written behind the last newline
-    this.count = isFresh ? end - 1 : end;
-  }
-
-  at(index) {
-    const line = this._lineOf(index);
-    if (this._columns === Infinity) return this._screen.lines[line];
-    const part = index - (line > 0 ? this._ends[line - 1] : 0);
-    return cut(this._screen.lines[line], part * this._columns, (part + 1) * this._columns);
-  }
-
-  _lineOf(row) {
-    let [low, high] = [0, this._length - 1];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this._ends[middle] > row) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
+/** How many bytes have been fetched of what is being saved, or null; and what begins it. */
+function useSaving(what) {
+  const [size, set] = useState(null);
+  const begin = () => {
+    set(0);
+    download(what, set).catch(() => {}).finally(() => set(null)); // the page says itself that it is not live
+  };
+  return [size, begin];
 }
 
-function Line({ runs }) {
-  return html`<div class="line">${runs.map(({ text, style }) => drawn(text, style))}</div>`;
+/** What is looked for in the output: {query, hits, current, all, …}. `onFound` is told when one is looked at. */
+function useFound(screen, onFound) {
+  const [query, setQuery] = useState('');
+  const [at, setAt] = useState(0);
+  const [, again] = useState(0);
+  const field = useRef(null);
+  const finder = useMemo(() => (query ? new Finder(screen, query) : null), [screen, query]);
+  useEffect(() => () => finder?.close(), [finder]);
+  const all = finder?.update() ?? true;
+  useEffect(() => {
+    if (all) return undefined;
+    const timer = setTimeout(() => again((count) => count + 1));
+    return () => clearTimeout(timer);
+  });
+  const hits = finder?.hits ?? [];
+  const place = Math.min(at, hits.length - 1);
+  const move = (by) => {
+    if (hits.length === 0) return;
+    setAt((place + by + hits.length) % hits.length);
+    onFound();
+  };
+  const look = (text) => {
+    setQuery(text);
+    setAt(0);
+    if (text) onFound();
+  };
+  return { query, hits, place, all, current: hits[place], inLine: (line) => finder?.inLine(line) ?? [], move, look, field, focus: () => field.current.focus() };
+}
+
+function Find({ found, machine }) {
+  const { query, hits, place, all, move, look, field } = found;
+  const onKeyDown = (event) => {
+    if (event.key === 'Enter') move(event.shiftKey ? -1 : 1);
+    else if (event.key === 'Escape') (look(''), field.current.blur());
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const count = `${hits.length.toLocaleString('en')}${hits.length === MOST_HITS || !all ? '+' : ''}`;
+  return html`<span class="find" role="search">
+    <input ref=${field} type="search" value=${query} placeholder="Find  ( s )" aria-label=${`Find in the output of ${machine}`} maxlength="200"
+      spellcheck="false" onInput=${(event) => look(event.target.value)} onKeyDown=${onKeyDown} />
+    ${query && html`<span class="muted number" role="status">${hits.length ? `${place + 1} of ${count}` : all ? 'none' : '…'}</span>
+      <button class="quiet" onClick=${() => move(-1)} disabled=${hits.length === 0} aria-label="Previous hit">↑</button>
+      <button class="quiet" onClick=${() => move(1)} disabled=${hits.length === 0} aria-label="Next hit">↓</button>`}
+  </span>`;
+}
+
+function Line({ row: { line, start, runs }, found }) {
+  const hits = found.inLine(line);
+  const shown = hits.length ? marked(runs, start, hits, found.current) : runs;
+  return html`<div class="line">${shown.map(({ text, style, mark }) => (mark ? html`<mark class=${mark}>${drawn(text, style)}</mark>` : drawn(text, style)))}</div>`;
 }
 
 function drawn(text, style) {
@@ -192,23 +159,3 @@ function ofPalette(number) {
   const left = number - 16;
   return `rgb(${[Math.floor(left / 36), Math.floor(left / 6) % 6, left % 6].map(step).join()})`;
 }
-
-/** Save the output as it is stored, with its escape sequences. */
-async function download({ run, machine }) {
-  const parts = [];
-  let position = 0;
-  for (;;) {
-    const { chunk, next, is_complete } = await ask('getOutput', { job_instance: run, machine, position, limit: 64 });
-    parts.push(chunk);
-    if (is_complete || next === position || next === null) break;
-    position = next;
-  }
-  const url = URL.createObjectURL(new Blob(parts, { type: 'text/plain;charset=utf-8' }));
-  const link = document.createElement('a');
-  link.href = url;
-  link.download = `${run}_${machine}.log`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}
-
-

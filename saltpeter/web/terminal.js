@@ -7,7 +7,9 @@ const TAB = 8;
 const REACH = 500; // lines that the cursor can go back up
 const LONGEST_ESCAPE = 4096; // an escape sequence that goes on for longer is none
 const WIDEST = 100_000; // columns the cursor can be sent to
+const LONGEST_LINE = 200_000; // characters, before it is broken
 export const MOST_LINES = 200_000;
+export const MOST_CHARACTERS = 64 * 1024 * 1024; // kept, roughly
 
 export const PLAIN = Object.freeze({});
 
@@ -16,7 +18,8 @@ export class Screen {
   constructor() {
     this.lines = [[]];
     this.dropped = 0; // lines that are no longer kept, before the first
-    this.changedFrom = 0; // the first line that has changed since `settle`
+    this._watches = new Set();
+    this._size = 0; // characters written since the lines that are kept began, roughly
     this._row = 0;
     this._column = 0;
     this._style = PLAIN;
@@ -39,11 +42,18 @@ export class Screen {
     this._trim();
   }
 
-  /** The first line that has changed since the last time. */
-  settle() {
-    const from = this.changedFrom;
-    this.changedFrom = this.lines.length;
-    return from;
+  /** Whoever follows the lines: `settle()` says which is the first that has changed since the last time. */
+  watch() {
+    const watch = { from: 0 };
+    this._watches.add(watch);
+    return {
+      settle: () => {
+        const { from } = watch;
+        watch.from = this.lines.length;
+        return from;
+      },
+      close: () => this._watches.delete(watch),
+    };
   }
 
   _keep(rest) {
@@ -64,10 +74,15 @@ export class Screen {
   }
 
   _put(text) {
-    const line = this.lines[this._row];
-    this.lines[this._row] = overwritten(line, this._column, text, this._style);
-    this._column += text.length;
-    this._touch(this._row);
+    for (let start = 0; start < text.length; ) {
+      if (this._column >= LONGEST_LINE) this._newline();
+      const part = text.slice(start, start + LONGEST_LINE - this._column);
+      this.lines[this._row] = overwritten(this.lines[this._row], this._column, part, this._style);
+      this._column += part.length;
+      start += part.length;
+      this._touch(this._row);
+    }
+    this._size += text.length;
   }
 
   _newline() {
@@ -105,16 +120,25 @@ export class Screen {
   }
 
   _touch(row) {
-    this.changedFrom = Math.min(this.changedFrom, row);
+    for (const watch of this._watches) watch.from = Math.min(watch.from, row);
   }
 
   _trim() {
-    const excess = this.lines.length - MOST_LINES;
-    if (excess < MOST_LINES / 10) return; // seldom, for it moves all the others
+    const isLong = this.lines.length > 1.1 * MOST_LINES;
+    if (!isLong && this._size < 1.25 * MOST_CHARACTERS) return; // seldom, for it moves all the others
+    const excess = Math.min(this._row, isLong ? this.lines.length - MOST_LINES : this._linesPast(MOST_CHARACTERS));
     this.lines.splice(0, excess);
     this.dropped += excess;
-    this._row = Math.max(0, this._row - excess);
-    this.changedFrom = 0;
+    this._row -= excess;
+    this._size = this.lines.reduce((sum, line) => sum + lengthOf(line), 0);
+    this._touch(0);
+  }
+
+  /** How many lines at the beginning are past the last `size` characters. */
+  _linesPast(size) {
+    let at = this.lines.length;
+    for (let left = size; at > 0 && left > 0; left -= lengthOf(this.lines[at])) at -= 1;
+    return at;
   }
 }
 

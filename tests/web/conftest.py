@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,8 @@ def page(browser: Browser) -> Iterator[Page]:
 class Served(Daemon):
     """A daemon whose page is at `url`."""
 
+    newest: Mapping[str, str] = {}  # of a job that was given a past, its newest run
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.settings['api_ws_port']}/"
@@ -123,7 +125,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, wrapper_file: Path, daemons:
     daemon = make_daemon(tmp_path_factory.mktemp("fleet"), wrapper_file, daemons)
     for file, jobs in fleet_jobs().items():
         (daemon.conf_d / f"{file}.yaml").write_text(yaml.safe_dump(jobs, sort_keys=False))
-    write_past(daemon.state, *fleet_past(utc_now()))
+    runs, passed = fleet_past(utc_now())
+    write_past(daemon.state, runs, passed)
+    daemon.newest = {run.job: run.id for run in runs}
     daemon.begin()
     return daemon
 
