@@ -44,11 +44,17 @@ def run(known: RunState, tally: Tally) -> Result:
 def run_in_full(known: RunState, attempts: Iterable[ExecutionState]) -> Result:
     """A run with each machine's part, every attempt, and who asked for its end."""
     latest = known.executions
-    attempts = [latest[each.id.machine] if each.id == latest[each.id.machine].id else each for each in attempts]
+    results = {machine: execution(each) for machine, each in latest.items()}
+
+    def attempt(each: ExecutionState) -> Result:
+        machine = each.id.machine
+        is_latest = each.id.attempt == latest[machine].id.attempt
+        return {"machine": machine, **(results[machine] if is_latest else execution(each))}
+
     return {
         **run(known, tally(latest.values())),
-        "results": {machine: execution(each) for machine, each in latest.items()},
-        "attempts": [{"machine": each.id.machine, **execution(each)} for each in attempts],
+        "results": results,
+        "attempts": [attempt(each) for each in attempts],
         "kills": [kill(each) for each in known.kills],
     }
 

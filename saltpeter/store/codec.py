@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import overload
 
 import cattrs.preconf.json
@@ -31,6 +32,7 @@ def dump_outcome(outcome: Outcome) -> str:
     return _JSON.dumps(outcome)
 
 
+@lru_cache(maxsize=1024)  # most machines of a run end alike
 def load_outcome(text: str | None) -> Outcome | None:
     return None if text is None else _JSON.loads(text, Outcome)
 
