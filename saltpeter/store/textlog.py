@@ -43,7 +43,7 @@ from saltpeter.logs import escape, escape_lines, fields
 log = logging.getLogger(__name__)
 
 MAX_LINE = 8 * 1024  # bytes of output in one line; a longer one goes on in the next
-MAX_QUEUED = 16 * 1024 * 1024  # characters that wait for the disk; past it lines are left out
+MAX_QUEUED = 16 * 1024 * 1024  # bytes that wait for the disk; past it lines are left out
 FLUSH_S = 2.0
 _NOBODY = "-"  # stands for the machine where a whole run is meant
 _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " \t\n").encode()
@@ -54,7 +54,7 @@ class Entry:
     """One or more lines of `job`'s log."""
 
     job: str
-    lines: str
+    lines: bytes
 
 
 @attrs.define
@@ -92,7 +92,7 @@ class TextLogs:
     keep: int = 5
     _cutter: LineCutter = attrs.field(factory=LineCutter, init=False)
     _queue: deque[Entry] = attrs.field(factory=deque, init=False)
-    _queued: int = attrs.field(default=0, init=False)  # characters
+    _queued: int = attrs.field(default=0, init=False)  # bytes
     _left_out: int = attrs.field(default=0, init=False)  # lines, since the queue was full
     _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
     _failing: bool = attrs.field(default=False, init=False)
@@ -124,7 +124,7 @@ class TextLogs:
 
     def _add(self, entry: Entry) -> None:
         if self._queued + len(entry.lines) > MAX_QUEUED:
-            self._left_out += entry.lines.count("\n")
+            self._left_out += entry.lines.count(b"\n")
             return
         self._queue.append(entry)
         self._queued += len(entry.lines)
@@ -144,12 +144,12 @@ class TextLogs:
     # --- in the thread ---------------------------------------------------------------------------
 
     def _write(self, entries: Sequence[Entry]) -> None:
-        by_job: dict[str, list[str]] = {}
+        by_job: dict[str, list[bytes]] = {}
         for entry in entries:
             by_job.setdefault(entry.job, []).append(entry.lines)
         try:
             for job, parts in by_job.items():
-                self._append(self.logdir / file_name(job), "".join(parts).encode())
+                self._append(self.logdir / file_name(job), b"".join(parts))
             self._failing = False
         except OSError as exc:
             if not self._failing:  # once, and not for each line until somebody makes room
@@ -224,24 +224,25 @@ def _describe_end(word: str, outcome: Outcome) -> list[str]:
     return [*outcome.text.splitlines(), f"{word}: {outcome.end.value} (exit code: {outcome.code})"]
 
 
-def shown(block: bytes) -> str:
+def shown(block: bytes) -> bytes:
     """Lines of a command's output, with everything escaped that is no text; a tab in a table is no harm."""
-    lines = block.removesuffix(b"\r").replace(b"\r\n", b"\n")
+    # looking for one byte costs next to nothing, for two as much as all else here
+    lines = block.removesuffix(b"\r").replace(b"\r\n", b"\n") if b"\r" in block else block
     if not lines.translate(None, _PLAIN):  # as most output is; that costs a tenth of looking at each character
-        return lines.decode()
-    return escape_lines(lines.decode("utf-8", "backslashreplace"))
+        return lines
+    return escape_lines(lines.decode("utf-8", "backslashreplace")).encode()
 
 
-def _escaped(text: str) -> str:
+def _escaped(text: str) -> bytes:
     """One line, whatever is in it."""
-    return "\t".join(map(escape, text.split("\t")))
+    return "\t".join(map(escape, text.split("\t"))).encode()
 
 
-def _entry(at: datetime, run: str, machine: str, lines: str) -> Entry:
+def _entry(at: datetime, run: str, machine: str, lines: bytes) -> Entry:
     """`lines` is of characters that do no harm, and ends without a newline."""
     job = run.rpartition("_")[0]
-    head = f"{at.isoformat(timespec='milliseconds')} {escape(run)} {escape(machine)} "
-    return Entry(job, f"{head}{lines.replace(chr(10), chr(10) + head)}\n")
+    head = f"{at.isoformat(timespec='milliseconds')} {escape(run)} {escape(machine)} ".encode()
+    return Entry(job, b"".join((head, lines.replace(b"\n", b"\n" + head), b"\n")))
 
 
 def _rotate(path: Path, keep: int) -> None:

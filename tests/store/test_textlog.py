@@ -179,9 +179,9 @@ def test_lines_do_not_depend_on_how_the_output_was_cut(parts: list[bytes], data:
 )
 def test_a_block_shows_what_its_lines_would_one_by_one(parts: list[bytes]) -> None:
     block = b"".join(parts)
-    assert shown(block) == "\n".join(shown(line) for line in block.split(b"\n"))
-    assert shown(block).count("\n") == block.count(b"\n")
-    assert all(character.isprintable() or character in "\t\n" for character in shown(block))
+    assert shown(block) == b"\n".join(shown(line) for line in block.split(b"\n"))
+    assert shown(block).count(b"\n") == block.count(b"\n")
+    assert all(character.isprintable() or character in "\t\n" for character in shown(block).decode())
 
 
 @given(st.text(max_size=300))
