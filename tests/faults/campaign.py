@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -51,6 +52,9 @@ WORKS = (
 )
 
 
+Fault: TypeAlias = tuple[int, Callable[[], Awaitable[None]]]  # with its weight
+
+
 @attrs.define
 class Noted:
     """What was done."""
@@ -67,7 +71,16 @@ class Campaign:
 
     async def run(self, seconds: float) -> None:
         """Do harm for so long."""
-        faults: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+        weights, kinds = zip(*self.faults(), strict=True)
+        ends_at = trio.current_time() + seconds
+        while trio.current_time() < ends_at:
+            await trio.sleep(self.chance.uniform(*PAUSE_S))
+            [fault] = self.chance.choices(kinds, weights)
+            self.noted.counts[fault.__name__] += 1
+            await fault()
+
+    def faults(self) -> list[Fault]:
+        return [
             (4, self.kill_daemon),
             (2, self.kill_launching_daemon),
             (1, self.kill_starting_daemon),
@@ -84,13 +97,6 @@ class Campaign:
             (1, self.refuse),
             *([(1, self.fill_disk)] if self.fleet.limited_disk else []),
         ]
-        weights, kinds = zip(*faults, strict=True)
-        ends_at = trio.current_time() + seconds
-        while trio.current_time() < ends_at:
-            await trio.sleep(self.chance.uniform(*PAUSE_S))
-            [fault] = self.chance.choices(kinds, weights)
-            self.noted.counts[fault.__name__] += 1
-            await fault()
 
     # --- the daemon ------------------------------------------------------------------------------
 
@@ -102,14 +108,15 @@ class Campaign:
     async def kill_launching_daemon(self) -> None:
         """While a wrapper is on its way: does it start, or not?"""
         with trio.move_on_after(LAUNCH_S):
-            await eventually(self._launching)
+            await eventually(self.launching())
         await trio.sleep(self.chance.uniform(0, 0.1))
         self.fleet.kill()
         await self.fleet.start()
 
-    def _launching(self) -> bool:
+    def launching(self) -> Callable[[], bool]:
+        """Whether a wrapper is on its way."""
         pid = self.fleet.daemon.process.pid
-        return any(each.parent == pid for each in self.fleet.wrappers().values())
+        return lambda: any(each.parent == pid for each in self.fleet.wrappers().values())
 
     async def kill_starting_daemon(self) -> None:
         self.fleet.kill()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +18,7 @@ import attrs
 import trio
 
 from saltpeter.client import connect
-from saltpeter.lab import free_ports
+from saltpeter.lab import Lab, free_ports
 from saltpeter.store.places import Places
 from saltpeter.store.schema import connect_for_reading
 from tests.faults import command
@@ -61,13 +62,17 @@ def instant() -> datetime:
 
 @attrs.define(eq=False)
 class Fleet:
-    """One daemon on 127.0.0.2, and on 127.0.0.1, where its wrappers look for it, the network."""
+    """One daemon on 127.0.0.2, and on 127.0.0.1, where its wrappers look for it, the network.
+
+    With a `lab`, the machines are its minions; else the daemon starts everything itself.
+    """
 
     daemon: Daemon
     network: Network
     works: Mapping[str, Work]
     wrapper_file: Path
     limited_disk: bool
+    lab: Lab | None = None
     ready_at: datetime | None = attrs.field(default=None, init=False)  # the first time
     idle_at: datetime | None = attrs.field(default=None, init=False)  # no slots were wanted from then on
 
@@ -127,22 +132,31 @@ class Fleet:
 
     def pending(self) -> list[Path]:
         """What wrappers have not been able to tell yet."""
-        return sorted((self.daemon.directory / "wrappers").glob("machines/*/pending/*"))
+        return sorted(path for home in self._homes() for path in home.glob("pending/*"))
+
+    def _homes(self) -> Iterable[Path]:
+        """Where the machines' wrappers keep what they have."""
+        if self.lab is not None:
+            return map(self.lab.statedir, self.lab.minions)
+        return (self.daemon.directory / "wrappers" / "machines").glob("*")
 
     def wrappers(self) -> dict[int, Process]:
-        return {each.pid: each for each in self.daemon.marked() if each.is_wrapper}
+        return {each.pid: each for each in self.daemon.marked() if each.is_wrapper and "SP_MACHINE_ID" in each.env}
 
 
 @contextmanager
-def fleet(directory: Path, wrapper_file: Path, works: Sequence[Work], chance: random.Random) -> Iterator[Fleet]:
+def fleet(
+    directory: Path, wrapper_file: Path, works: Sequence[Work], chance: random.Random, lab: Lab | None = None
+) -> Iterator[Fleet]:
     """A fleet that is not started yet. At the end nothing of it is left running or mounted."""
     [port] = free_ports(1)
     settings = {
-        "executor": "local",
+        **({"executor": "local"} if lab is None else {"master_config": str(lab.master_config)}),
         "machines_ws_port": port,
         "machines_ws_bind_addr": "127.0.0.2",
         "default_saltpeter_server_host": "127.0.0.1",
         "default_wrapper_path": str(wrapper_file),
+        "default_wrapper_logdir": str(directory / "wrapper-log"),
     }
     daemon = Daemon(directory, settings)
     daemon.state.mkdir(mode=0o700)
@@ -151,12 +165,15 @@ def fleet(directory: Path, wrapper_file: Path, works: Sequence[Work], chance: ra
         (directory / "wrappers").mkdir(mode=0o700)
         (daemon.state / "wrappers").symlink_to(directory / "wrappers")  # the machines' disks are not the daemon's
         network = Network(("127.0.0.1", port), ("127.0.0.2", port), chance)
-        made = Fleet(daemon, network, {work.name: work for work in works}, wrapper_file, mounted)
+        made = Fleet(daemon, network, {work.name: work for work in works}, wrapper_file, mounted, lab)
         made.configure()
         try:
             yield made
         finally:
             daemon.end_everything()
+            if lab is not None:
+                for minion in lab.minions:  # what was never told must not occupy the next daemon
+                    shutil.rmtree(lab.statedir(minion), ignore_errors=True)
     finally:
         if mounted:
             subprocess.run(["umount", str(daemon.state)], check=True)
