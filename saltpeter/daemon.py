@@ -76,7 +76,7 @@ class Addresses:
 
 
 async def run(directory: Path, host: Host, debug: bool = False) -> None:
-    """Run in the foreground until SIGTERM or SIGINT. Raises SaltpeterError when it cannot start."""
+    """Run in the foreground until SIGTERM or SIGINT. Raises SaltpeterError when it cannot start, or go on."""
     raise_file_limit()
     async with trio.open_nursery() as nursery:
         stop = trio.Event()

@@ -6,12 +6,13 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from saltpeter.errors import StoreError
 from saltpeter.logs import fields
-from saltpeter.store.places import Places, put_aside, size_of, sync
+from saltpeter.store.places import Places, note_damage, noted_damage, put_aside, size_of, sync
 from saltpeter.store.schema import LEDGER, OUTPUT, connect, connect_for_reading
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def make_sure_of(places: Places, at: datetime, version: str) -> None:
     Takes a few seconds at most, but for reading a damaged ledger. Raises StoreError for a file of a newer
     saltpeter, sqlite3.Error and OSError for one that cannot be used though nothing is known to be wrong with it.
     """
-    if found := damage(places.ledger):
+    if found := noted_damage(places.ledger) or damage(places.ledger):
         aside = replace(places.ledger, found, at)
         with closing(connect(places.ledger, LEDGER, version)) as fresh:
             rows = rescue(aside, fresh)
@@ -83,6 +84,15 @@ def replace(path: Path, found: str, at: datetime) -> Path:
         extra=fields("store.corrupt", path=str(path), kept_as=str(aside), damage=found),
     )
     return aside
+
+
+def give_up(path: Path, found: str) -> StoreError:
+    """The error to end with when a database that nothing can replace meanwhile is damaged: the next start does."""
+    with suppress(OSError):  # then the next start has to find it for itself
+        note_damage(path, found)
+    text = "%s is damaged (%s); the daemon ends, and at its next start a new one takes its place"
+    log.critical(text, path, found, extra=fields("store.damaged", path=str(path), damage=found))
+    return StoreError(f"{path} is damaged ({found}): start the daemon again, and it begins a new one")
 
 
 def rescue(damaged: Path, fresh: sqlite3.Connection, within_s: float = RESCUE_S) -> int:

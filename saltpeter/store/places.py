@@ -18,6 +18,7 @@ LEDGER_FILE = "ledger.sqlite"
 OUTPUT_DIRECTORY = "output"
 _LOCK = "store.lock"
 _DAMAGED = ".damaged-"
+_NOTE = ".damage"  # beside a database that somebody has found damaged
 _JOURNALS = ("-wal", "-shm")
 
 
@@ -140,7 +141,22 @@ def put_aside(path: Path, at: datetime) -> Path:
     for suffix in ("-wal", ""):
         if (file := Path(f"{path}{suffix}")).exists():
             file.rename(f"{aside}{suffix}")
+    Path(f"{path}{_NOTE}").unlink(missing_ok=True)
     return aside
+
+
+def note_damage(path: Path, found: str) -> None:
+    """Have whoever starts next put the database aside, however it looks to a short check. Raises OSError."""
+    Path(f"{path}{_NOTE}").write_text(found)
+    sync(path.parent)
+
+
+def noted_damage(path: Path) -> str:
+    """What was noted of the database; "" for nothing."""
+    try:
+        return Path(f"{path}{_NOTE}").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def sync(directory: Path) -> None:

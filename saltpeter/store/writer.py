@@ -21,7 +21,7 @@ import trio
 from saltpeter.engine.clock import now
 from saltpeter.engine.storage import Writing
 from saltpeter.errors import StoreError
-from saltpeter.store.checkup import is_damage, replace
+from saltpeter.store.checkup import give_up, is_damage, replace
 from saltpeter.store.places import remove, size_of_journal
 from saltpeter.store.schema import connect, pragma
 from saltpeter.store.vitals import Vitals
@@ -54,7 +54,7 @@ class Writer:
     """Runs pieces of work, each all or nothing, and returns from each when it would survive a power cut.
 
     `leave_free` bytes of the file system (but at most a twentieth of it) are left to others who need them more. Of
-    `replaceable` files a damaged one is put aside, and a new one begun.
+    `replaceable` files a damaged one is put aside, and a new one begun; damage to another ends the writer.
     """
 
     migrations: Sequence[str]
@@ -69,6 +69,7 @@ class Writer:
     _closing: bool = attrs.field(default=False, init=False)
     _scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True), init=False)
     _thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
+    _ruin: StoreError | None = attrs.field(default=None, init=False)  # what ends it
     _failed: _Item | None = attrs.field(default=None, init=False)  # what to try when nobody else tries
     _open: dict[Path, sqlite3.Connection] = attrs.field(factory=dict, init=False)  # the latest used is last
 
@@ -111,7 +112,10 @@ class Writer:
         return item.result
 
     async def run(self) -> None:
-        """The service; ends after `close`, when nothing is waiting any more. Cancelling it does not end it sooner."""
+        """The service; ends after `close`, when nothing is waiting any more. Cancelling it does not end it sooner.
+
+        Raises StoreError when a file is damaged that cannot be replaced while it is in use.
+        """
         try:
             with self._scope:
                 while await self._has_work():
@@ -123,6 +127,8 @@ class Writer:
                     self._note(failure, trio.current_time() - began)
                     for item in group:
                         item.settled.set()
+                    if self._ruin is not None:
+                        raise self._ruin
                 await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
         finally:
             self._abandon()
@@ -185,8 +191,10 @@ class Writer:
                 self._forget(path)  # closing takes back what was begun; the next group opens it afresh
                 for item in items:
                     item.error = item.error or exc
-                if self.replaceable and is_damage(exc):
+                if is_damage(exc) and self.replaceable:
                     replace(path, str(exc), self.now())
+                elif is_damage(exc):
+                    self._ruin = give_up(path, str(exc))
         return failure
 
     def _write_file(self, path: Path, items: Sequence[_Item]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from exceptiongroup import ExceptionGroup
 
 from saltpeter.domain.state import LedgerEvent, RunEnded, Targeted
 from saltpeter.domain.verdict import Verdict
@@ -127,6 +128,31 @@ async def test_output_that_is_damaged_while_the_daemon_runs_is_replaced_too(tmp_
         assert await store.append(DB01, 0, b"again") == 5
         health = await store.health()
         assert (health.ok, len(health.set_aside)) == (True, 1)
+
+
+async def test_a_ledger_that_is_damaged_while_the_daemon_runs_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For what it knows cannot be made again under way. The next one begins a new ledger, even unasked."""
+    places = await fill(tmp_path, runs=1)
+    with pytest.raises(ExceptionGroup) as raised:
+        await _write_to_a_damaged_ledger(places)
+    assert raised.group_contains(StoreError, match="ledger.sqlite is damaged .*start the daemon again", depth=1)
+    monkeypatch.setattr(checkup, "damage", lambda *_: "")  # a check that is too short for a large ledger
+    async with open_store(tmp_path) as store:
+        [aside] = (await store.health()).set_aside
+        await store.commit(started("report_2", "report", NOON + timedelta(minutes=1)))
+    async with open_store(tmp_path) as store:
+        assert (await store.health()).set_aside == (aside,)
+        assert await store.run("report_2") is not None
+
+
+async def _write_to_a_damaged_ledger(places: Places) -> None:
+    async with open_store(places.statedir) as store:
+        flip(places.ledger, *range(places.ledger.stat().st_size // PAGE))
+        with pytest.raises(StoreError, match=r"malformed|not a database"):
+            await store.commit(started("report_2", "report", NOON + timedelta(minutes=1)))
+        await trio.sleep_forever()
 
 
 async def test_a_file_that_was_put_aside_keeps_its_journal(tmp_path: Path) -> None:

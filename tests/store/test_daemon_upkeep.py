@@ -47,6 +47,23 @@ async def test_a_daemon_looks_after_its_store(daemon: Daemon) -> None:
         assert (await store.why("old", down.until)).down is None
 
 
+async def test_a_daemon_whose_ledger_is_damaged_ends_and_starts_anew(daemon: Daemon) -> None:
+    daemon.write(often={"command": "true", "schedule": "* * * * * *", "targets": ["m1"]})
+    await daemon.start()
+    ledger = daemon.state / "ledger.sqlite"
+    with ledger.open("r+b") as file:
+        file.write(b"\xa5" * ledger.stat().st_size)
+    ledger.with_name("ledger.sqlite-wal").write_bytes(b"")
+    await eventually(lambda: daemon.process.poll() is not None)
+    assert daemon.process.returncode == 1
+    assert "ledger.sqlite is damaged" in daemon.log()
+    assert "start the daemon again" in daemon.log().splitlines()[-1]
+    daemon.stderr.unlink()
+    await daemon.start()
+    assert "store.corrupt" in [event["event"] for event in daemon.events()]
+    assert await daemon.signal(signal.SIGTERM) == 0
+
+
 async def test_a_daemon_starts_without_the_ledger_that_it_had(daemon: Daemon) -> None:
     await daemon.start()
     assert await daemon.signal(signal.SIGTERM) == 0
