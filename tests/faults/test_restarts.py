@@ -18,13 +18,13 @@ MACHINES = tuple(f"m{number:02}" for number in range(1, 51))
 SIZE = 1024 * 1024
 IN_FULL = float(os.environ.get("FAULTS_SECONDS", "0")) >= 600
 WAYS = (False, True) if IN_FULL else (False,)
-RESTARTS, SPAN_S = (20, 120.0) if IN_FULL else (8, 24.0)
+RESTARTS, SPAN_S = (20, 120.0) if IN_FULL else (5, 13.0)
 STARTING_S = 90.0  # fifty wrappers, on a small machine
 
 
 @pytest.mark.parametrize("gently", WAYS, ids=lambda gently: "term" if gently else "kill")
 async def test_restarts_during_fifty_executions_cost_nothing(wrapper_file: Path, tmp_path: Path, gently: bool) -> None:
-    writing = Work(name="writing", machines=MACHINES, size=SIZE, seconds=SPAN_S + 10)
+    writing = Work(name="writing", machines=MACHINES, size=SIZE, seconds=SPAN_S + 8)
     works = (writing, Work(name="sweep", machines=MACHINES[:1]))
     chance = random.Random(1)  # noqa: S311
     with trio.fail_after(SPAN_S + 400), fleet(tmp_path, wrapper_file, works, chance) as whole:
