@@ -8,7 +8,8 @@ import os
 import random
 import resource
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,13 +23,13 @@ from saltpeter.domain.state import Configured, State
 from saltpeter.endpoints import readiness
 from saltpeter.endpoints.auth import Gate
 from saltpeter.endpoints.control import ControlEndpoint
+from saltpeter.endpoints.hosts import own_names
 from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.endpoints.metrics import Metrics
+from saltpeter.endpoints.ports import Addresses, Listening, certificate, listening, most_strangers
 from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.readiness import Check
-from saltpeter.endpoints.sockets import Listener, SecureListener, listen_tcp, listen_unix
-from saltpeter.endpoints.tls import Certificate, CertificateError
 from saltpeter.engine.board import Board
 from saltpeter.engine.clock import now, watch_steps
 from saltpeter.engine.lag import LagWatch, watching
@@ -44,7 +45,6 @@ from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
 from saltpeter.engine.storage import StoreHealth
 from saltpeter.engine.tokens import Tokens, load_key
-from saltpeter.host import CONTROL_SOCKET
 from saltpeter.launch.counted import CountedLauncher
 from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
@@ -59,20 +59,6 @@ log = logging.getLogger(__name__)
 
 KEY_FILE = "wrapper-token.key"  # in the state directory
 SESSION_KEY_FILE = "session.key"  # the same
-_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  bound there, the wrappers of this host use loopback
-
-
-@attrs.frozen(kw_only=True)
-class Addresses:
-    """Where a daemon can be reached."""
-
-    control_socket: Path
-    control_url: str | None  # None: no TCP port
-    machines_url: str
-
-    def __str__(self) -> str:
-        control = " and ".join(filter(None, (self.control_url, str(self.control_socket))))
-        return f"control at {control}, wrappers at {self.machines_url}"
 
 
 async def run(directory: Path, host: Host, debug: bool = False) -> None:
@@ -143,10 +129,12 @@ class Daemon:
         settings = assembly.config.settings
         self._configure_logs(settings)
         report(assembly.config)
+        tls = certificate(assembly.config)
+        tokens = TokenFile(Path(settings.statedir) / TOKENS_FILE)
         board = Board(State(assembly.config))
         async with (
             open_store(Path(settings.statedir), __version__, now, telling_of_the_store(board, now)) as store,
-            _listening(settings, _certificate(settings)) as listening,
+            listening(settings, tokens, tls) as ports,
             trio.open_nursery() as services,
         ):
             text_logs, metrics, pulse = TextLogs(Path(settings.logdir)), Metrics(board, store.health), Pulse(now())
@@ -158,7 +146,7 @@ class Daemon:
                 launchers=launchers,
                 now=now,
                 settings=lambda: board.state.config.settings,
-                machines_url=listening.addresses.machines_url,
+                machines_url=ports.addresses.machines_url,
                 chance=random.SystemRandom(),
                 tokens=Tokens(await trio.to_thread.run_sync(load_key, Path(settings.statedir) / KEY_FILE)),
                 allow_legacy=settings.allow_legacy_wrappers,
@@ -170,15 +158,15 @@ class Daemon:
                 scheduler = Scheduler(board, now, runs.due, runs.note, await store.last_slots())
                 await take_up(store, board, runs)
                 await trio.lowlevel.checkpoint()  # so that the runs have put down who may speak for them
-                machines = MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers).front()
-                checks = _checks(board, store.health, launchers, listening.addresses)
-                gate = await self._gate(board, Path(settings.statedir))
-                control = ControlEndpoint(
-                    board, store, runs, __version__, now, gate, checks, metrics.scrape, pulse
-                ).front()
+                endpoint = MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers)
+                machines = endpoint.front(most_strangers())
+                checks = _checks(board, store.health, launchers, ports.addresses)
+                gate = await self._gate(board, tokens, ports)
+                controlled = ControlEndpoint(board, store, runs, __version__, now, gate, checks, metrics.scrape, pulse)
+                control = controlled.front(most_strangers())
                 _observe(metrics, machines=machines, control=control)
                 await services.start(gate.watch)
-                await listening.serve(services, machines=machines, control=control)
+                await ports.serve(services, machines=machines, control=control)
                 retention = Retention(lambda: board.state.config.settings.retention, store, now)
                 await services.start(retention.serve)
                 self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler, retention))
@@ -186,18 +174,28 @@ class Daemon:
                 services.start_soon(watch_steps, scheduler.stir, name="clock")
                 runs_nursery.start_soon(scheduler.serve, name="scheduler")
                 _tune_garbage_collection()
-                log.info("Ready: %s", listening.addresses, extra=fields("daemon.ready", version=__version__))
+                log.info("Ready: %s", ports.addresses, extra=fields("daemon.ready", version=__version__))
                 with watching(LagWatch(_both_told(metrics, pulse))):
-                    yield listening.addresses
+                    yield ports.addresses
                 runs_nursery.cancel_scope.cancel()
             services.cancel_scope.cancel()
 
     def _configure_logs(self, settings: Settings) -> None:
         logs.configure(debug=settings.debug or self.debug, format="json" if settings.log_format == "json" else "text")
 
-    async def _gate(self, board: Board, statedir: Path) -> Gate:
+    async def _gate(self, board: Board, tokens: TokenFile, ports: Listening) -> Gate:
+        statedir = Path(board.state.config.settings.statedir)
         key = await trio.to_thread.run_sync(load_key, statedir / SESSION_KEY_FILE)
-        return Gate(TokenFile(statedir / TOKENS_FILE), key, now, lambda: board.state.config.settings.require_tokens)
+        names = own_names(socket.gethostname())
+
+        def required() -> bool:
+            return ports.is_exposed or board.state.config.settings.require_tokens
+
+        def hosts() -> Collection[str]:
+            settings = board.state.config.settings
+            return (*names, settings.api_ws_bind_addr, *settings.api_ws_hosts)
+
+        return Gate(tokens, key, now, required, hosts)
 
     def _applier(self, board: Board, scheduler: Scheduler, retention: Retention) -> Callable[[Config], None]:
         def apply(config: Config) -> None:
@@ -251,62 +249,6 @@ def _observe(metrics: Metrics, *, machines: Front, control: Front) -> None:
     metrics.version(__version__)
     metrics.gauge("saltpeter_wrappers_connected", "Connections of wrappers", lambda: machines.connected)
     metrics.gauge("saltpeter_clients_connected", "Clients of the control socket", lambda: control.connected)
-
-
-@attrs.define(eq=False)
-class Listening:
-    """The ports, bound and not yet served: a second daemon finds out before it has changed anything."""
-
-    machines: list[Listener]
-    control: list[Listener]
-    addresses: Addresses
-
-    async def serve(self, services: trio.Nursery, *, machines: Front, control: Front) -> None:
-        """Let wrappers and clients in."""
-        await services.start(machines.serve, self.machines)
-        await services.start(control.serve, self.control)
-
-
-@asynccontextmanager
-async def _listening(settings: Settings, certificate: Certificate | None) -> AsyncIterator[Listening]:
-    machines = await listen_tcp(settings.machines_ws_bind_addr, settings.machines_ws_port)
-    secure = "" if certificate is None else "s"
-    control_url = None
-    path = Path(settings.statedir) / CONTROL_SOCKET
-    async with listen_unix(path) as unix:
-        control: list[Listener] = [unix]
-        if settings.api_ws:
-            tcp = await listen_tcp(settings.api_ws_bind_addr, settings.api_ws_port)
-            control += _secured(tcp, certificate)
-            control_url = f"http{secure}://{_reachable(settings.api_ws_bind_addr)}:{_port(tcp)}/"
-        machines_url = f"ws{secure}://{_reachable(settings.server_host)}:{_port(machines)}/"
-        addresses = Addresses(control_socket=path, control_url=control_url, machines_url=machines_url)
-        yield Listening(_secured(machines, certificate), control, addresses)
-
-
-def _certificate(settings: Settings) -> Certificate | None:
-    """What both TCP ports show. Raises CertificateError."""
-    if settings.tls_certificate is None and settings.tls_key is None:
-        return None
-    if settings.tls_certificate is None or settings.tls_key is None:
-        raise CertificateError("tls_certificate and tls_key go together in saltpeter_config: one of them is missing")
-    return Certificate(Path(settings.tls_certificate), Path(settings.tls_key))
-
-
-def _secured(listeners: list[trio.SocketListener], certificate: Certificate | None) -> list[Listener]:
-    if certificate is None:
-        return list(listeners)
-    return [SecureListener(listener, certificate.context) for listener in listeners]
-
-
-def _port(listeners: list[trio.SocketListener]) -> int:
-    port: int = listeners[0].socket.getsockname()[1]
-    return port
-
-
-def _reachable(address: str) -> str:
-    host = "127.0.0.1" if address in _EVERYWHERE else address
-    return f"[{host}]" if ":" in host else host
 
 
 def _tune_garbage_collection() -> None:

@@ -149,9 +149,12 @@ class Settings:
     api_ws: bool = True
     api_ws_port: int = 8888
     api_ws_bind_addr: str = "127.0.0.1"
+    api_ws_hosts: tuple[str, ...] = ()  # names by which browsers may call it, beside addresses and the host's own
     require_tokens: bool = False  # also while no token exists
+    socket_group: str | None = None  # who may open the Unix socket, beside its owner
     tls_certificate: str | None = None  # files of PEM, for both ports
     tls_key: str | None = None
+    insecure: bool = False  # a control port for everybody, without TLS and tokens
     machines_ws_port: int = 8889
     machines_ws_bind_addr: str = "127.0.0.1"
     server_host: str = "127.0.0.1"  # default_saltpeter_server_host: where the wrappers find the daemon

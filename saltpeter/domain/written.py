@@ -124,9 +124,12 @@ class WrittenSettings:
     api_ws: Flag | None = None
     api_ws_port: Port | None = None
     api_ws_bind_addr: Text | None = None
+    api_ws_hosts: Words | None = None
     require_tokens: Flag | None = None
+    socket_group: UserName | None = None
     tls_certificate: AbsolutePath | None = None
     tls_key: AbsolutePath | None = None
+    insecure: Flag | None = None
     machines_ws_port: Port | None = None
     machines_ws_bind_addr: Text | None = None
     default_saltpeter_server_host: Text | None = None

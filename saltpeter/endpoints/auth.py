@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,12 +17,14 @@ from saltpeter.endpoints import permissions
 from saltpeter.endpoints.channel import UNIX
 from saltpeter.endpoints.control_wire import read_object
 from saltpeter.endpoints.forms import BadRequest
+from saltpeter.endpoints.hosts import is_ours
 from saltpeter.endpoints.http import Request, Response, Routes, as_json
 from saltpeter.endpoints.throttle import Throttle, delay_s, is_worth_a_record
 from saltpeter.logs import fields
 
 SESSION_S = 12 * 3600  # a working day
 LOOK_S = 2.0  # how soon a revoked token ends what is open
+HOST_HINT = "if that is its name, add it to api_ws_hosts in saltpeter_config"
 LONGEST_TOKEN = 256  # characters
 
 log = logging.getLogger(__name__)
@@ -52,14 +54,15 @@ class NoTokens:
 class Gate:
     """Says who a request comes from, and whether it may pass.
 
-    Over TCP a token is asked for as soon as one was made, or always where `required` says so. `now` gives the time as
-    an aware datetime, `key` makes sessions unforgeable.
+    Over TCP a token is asked for as soon as one was made, or always where `required` says so, and the daemon answers to
+    addresses and to `hosts`. `now` gives the time as an aware datetime, `key` makes sessions unforgeable.
     """
 
     _tokens: Tokens
     _key: bytes = attrs.field(repr=False)
     _now: Callable[[], datetime]
     _required: Callable[[], bool] = lambda: False
+    _hosts: Callable[[], Collection[str]] = tuple
     _throttle: Throttle = attrs.field(factory=Throttle, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen: tuple[Credential, ...] | None = attrs.field(default=None, init=False)
@@ -73,6 +76,8 @@ class Gate:
 
     async def admit(self, request: Request) -> Person | Response:
         """Who asks, if they may use that route; else what they are answered."""
+        if not request.peer.startswith(UNIX) and not is_ours(host := request.headers.get("host", ""), self._hosts()):
+            return _refusal(421, "unknown_host", f"this daemon does not know itself as {host[:100]!r}; {HOST_HINT}")
         least = permissions.of_route(request.method, request.path)
         person = await self.identify(request)
         if person is None:

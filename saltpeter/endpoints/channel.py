@@ -61,6 +61,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     _stream: trio.abc.Stream
     _limits: Limits
     person: Person = NOBODY
+    _on_admitted: Callable[[], None] = lambda: None
     _frames: Frames = attrs.field(init=False)
     _heard: deque[str | bytes] = attrs.field(factory=deque, init=False)
     _unknown: float = attrs.field(init=False)  # bytes that may still be read
@@ -78,6 +79,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     def admit(self) -> None:
         """The peer is known now: from here on only the limits on each message hold."""
         self._unknown = math.inf
+        self._on_admitted()
 
     # --- what it is told ---
 
@@ -214,12 +216,13 @@ async def serve_channel(
     registry: set[Channel],
     *,
     person: Person = NOBODY,
+    on_admitted: Callable[[], None] = lambda: None,
 ) -> None:
     """Let `handler` talk to the peer over `stream`, on which hands have been shaken.
 
     The channel stands in `registry` while it is open, for the farewell at the end of the daemon.
     """
-    channel = Channel(peer, stream, limits, person)
+    channel = Channel(peer, stream, limits, person, on_admitted)
     async with trio.open_nursery() as nursery:
         registry.add(channel)
         try:

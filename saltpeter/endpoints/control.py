@@ -22,6 +22,7 @@ from saltpeter.endpoints.queries import Past, Queries
 from saltpeter.endpoints.readiness import Check
 from saltpeter.endpoints.records import Result
 from saltpeter.endpoints.resources import Resources
+from saltpeter.endpoints.strangers import MOST
 from saltpeter.endpoints.viewer import Viewer
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import Commands
@@ -61,9 +62,9 @@ class ControlEndpoint:
         queries = Queries(self._board, self._past, self._now, self._checks, self._pulse)
         self._desk = Desk(self._commands, queries)
 
-    def front(self) -> Front:
+    def front(self, most_strangers: int = MOST) -> Front:
         """A server for one or more listeners: TCP and the Unix socket may share it."""
-        return Front(self.routes(), Upgrade(self.converse, LIMITS), self._gate)
+        return Front(self.routes(), Upgrade(self.converse, LIMITS), self._gate, most_strangers=most_strangers)
 
     def routes(self) -> Routes:
         resources = Resources(self._board, self._desk, self._sp_version, self._checks, self._metrics)
@@ -72,6 +73,7 @@ class ControlEndpoint:
     async def converse(self, channel: Channel) -> None:
         """Serve one client to its end, or to the end of what it was let in by."""
         log.info("Client %s connected", channel.peer, extra=fields("client.connected", peer=channel.peer))
+        channel.admit()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_shut_out, channel)
             await Client(channel, self._board, self._desk, self._first_viewer(), self._greet).run()

@@ -14,6 +14,7 @@ from saltpeter.endpoints.channel import UNWELCOME, Channel, Limits
 from saltpeter.endpoints.http import Front, Upgrade
 from saltpeter.endpoints.intake import Intake
 from saltpeter.endpoints.session import Session
+from saltpeter.endpoints.strangers import MOST
 from saltpeter.engine.execution import BadToken, Roster, UnknownExecution, Watch
 from saltpeter.logs import fields
 from sp_wrapper import wire
@@ -49,9 +50,9 @@ class MachinesEndpoint:
     _sessions: dict[ExecutionId, Session] = attrs.field(factory=dict, init=False)
     _numbers: dict[ExecutionId, int] = attrs.field(factory=dict, init=False)  # next number of 0.9.x wrappers
 
-    def front(self) -> Front:
+    def front(self, most_strangers: int = MOST) -> Front:
         """The port's server. Wrappers connect to any path."""
-        return Front({}, Upgrade(self.converse, LIMITS, path=None))
+        return Front({}, Upgrade(self.converse, LIMITS, path=None), None, most_strangers=most_strangers)
 
     async def converse(self, channel: Channel) -> None:
         """Serve one connection to its end."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import grp
+import ipaddress
 import os
 import socket
 import ssl
@@ -51,12 +53,12 @@ async def listen_tcp(host: str, port: int) -> list[trio.SocketListener]:
 
 
 @asynccontextmanager
-async def listen_unix(path: Path) -> AsyncIterator[trio.SocketListener]:
-    """Listen at `path`, for its owner only; the socket goes when the block ends.
+async def listen_unix(path: Path, group: str | None = None) -> AsyncIterator[trio.SocketListener]:
+    """Listen at `path`, for its owner only, or for a `group` too; the socket goes when the block ends.
 
     A socket that a dead daemon left behind is replaced; that of a living one is not: AddressInUse.
     """
-    with _held(path.with_name(path.name + ".lock"), path), _bound(path) as sock:
+    with _held(path.with_name(path.name + ".lock"), path), _bound(path, group) as sock:
         async with trio.SocketListener(trio.socket.from_stdlib_socket(sock)) as listener:
             yield listener
 
@@ -79,12 +81,14 @@ def _held(lock: Path, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _bound(path: Path) -> Iterator[socket.socket]:
+def _bound(path: Path, group: str | None) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             _clear(path)
             sock.bind(os.fspath(path))
             path.chmod(0o600)  # before listen(): until then nobody can connect
+            if group is not None:
+                _open_to(path, group)
             sock.listen(BACKLOG)
         except OSError as exc:
             raise AddressInUse(f"cannot listen at {path}: {exc.strerror or exc}") from exc
@@ -92,6 +96,26 @@ def _bound(path: Path) -> Iterator[socket.socket]:
             yield sock
         finally:
             path.unlink(missing_ok=True)
+
+
+def _open_to(path: Path, group: str) -> None:
+    """Let the members of `group` connect: through the directory too, of whose other files they can open none."""
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError as exc:
+        raise AddressInUse(f"socket_group: there is no group {group} on this host") from exc
+    try:
+        os.chown(path.parent, -1, gid)
+        path.parent.chmod(0o710)
+        os.chown(path, -1, gid)
+        path.chmod(0o660)
+    except PermissionError as exc:
+        raise AddressInUse(f"socket_group: the daemon's user must be root or a member of {group}") from exc
+
+
+def is_loopback(listener: trio.SocketListener) -> bool:
+    """Whether only this host can connect."""
+    return ipaddress.ip_address(listener.socket.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _clear(path: Path) -> None:

@@ -420,10 +420,10 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_else_waits(auto
         async with trio.open_nursery() as nursery:
             nursery.start_soon(front.converse, theirs)
             await stuck.send_all(
-                b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
             )
-            assert b"101" in await stuck.receive_some(200)
+            assert b"101" in await stuck.receive_some(1000)
             async with dial(front) as client:
                 await greeted(client)
                 assert trio.current_time() < 1

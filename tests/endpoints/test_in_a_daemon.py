@@ -25,7 +25,7 @@ def daemon(tmp_path: Path, wrapper_file: Path) -> Iterator[Daemon]:
 async def get(daemon: Daemon, path: str) -> tuple[int, str]:
     with trio.fail_after(30):
         async with await trio.open_unix_socket(daemon.socket) as stream:
-            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             answer = b"".join([bytes(part) async for part in stream])
     return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2].decode()
 

@@ -24,7 +24,7 @@ from tests.helpers.fake_launcher import FakeLauncher
 async def ask(scene: Scene, method: str, target: str, body: object = None) -> tuple[int, Any]:
     """The status, and what the JSON says."""
     sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(sent)}\r\n\r\n"
+    head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(sent)}\r\n\r\n"
     answer = await exchange(scene.front(), head.encode() + sent)
     head_sent, _, content = answer.partition(b"\r\n\r\n")
     is_json = b"application/json" in head_sent
@@ -89,7 +89,9 @@ async def test_refusals_have_a_status_and_a_code(
 async def test_a_page_of_another_site_cannot_run_a_job(autojump_clock: MockClock) -> None:
     scene = Scene()
     sent = b'{"cron": "backup"}'
-    head = f"POST /run HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\nContent-Length: {len(sent)}\r\n\r\n"
+    head = (
+        f"POST /run HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nContent-Length: {len(sent)}\r\n\r\n"
+    )
     assert (await exchange(scene.front(), head.encode() + sent)).startswith(b"HTTP/1.1 403 ")
     assert scene.asked == []
 

@@ -1,0 +1,177 @@
+"""One connection's requests and responses: HTTP/1.1 by h11 over a stream, where every wait has a deadline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import attrs
+import h11
+import trio
+from wsproto.utilities import generate_accept_token
+
+from saltpeter.domain.access import NOBODY, Person
+
+BODY_S = 10.0  # for a request's body
+WRITE_S = 30.0
+LINGER_S = 1.0
+MAX_HEAD = 16 * 1024
+MAX_BODY = 64 * 1024
+RECEIVE_BYTES = 64 * 1024
+
+# What every answer tells a browser, where it does not say otherwise: to keep it, show it, and take it for nothing else.
+GUARDING = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """`headers` has lower-case names; of a repeated one the last counts. `secure`: it came over TLS."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    peer: str
+    secure: bool = False
+    person: Person = NOBODY  # who sent it, once that has been found out
+
+
+@attrs.frozen
+class Response:
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Sequence[tuple[str, str]] = ()
+
+
+def as_json(value: object, status: int = 200) -> Response:
+    return Response(status, json.dumps(value, default=str).encode() + b"\n", "application/json")
+
+
+def plainly(status: int, headers: Sequence[tuple[str, str]] = ()) -> Response:
+    """A response that says no more than its status."""
+    return Response(status, f"{status} {HTTPStatus(status).phrase}\n".encode(), headers=headers)
+
+
+class Refused(Exception):
+    """A request that is answered with `response`, after which the connection ends."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+@attrs.define(eq=False)
+class Conversation:
+    """What one connection's peer asks, and is answered."""
+
+    _stream: trio.abc.Stream
+    _peer: str
+    _h11: h11.Connection = attrs.field(
+        factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD), init=False
+    )
+    _head: h11.Request | None = attrs.field(default=None, init=False)
+
+    async def next_request(self, patience_s: float) -> Request | None:
+        """The next request with its body; None if the peer has nothing more to say. Raises Refused."""
+        if self._head is not None:
+            self._h11.start_next_cycle()
+        try:
+            with trio.move_on_after(patience_s) as patience:
+                head = await self._next_event()
+            if patience.cancelled_caught or not isinstance(head, h11.Request):
+                return None
+            self._head = head
+            secure = isinstance(self._stream, trio.SSLStream)
+            return _as_request(head, await self._body(), self._peer, secure=secure)
+        except h11.RemoteProtocolError as exc:
+            raise Refused(plainly(exc.error_status_hint)) from exc
+
+    async def respond(self, method: str, response: Response, *, last: bool = False) -> None:
+        """Send `response`; `last` says that no further one will follow. Raises trio.BrokenResourceError."""
+        if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return  # it was being answered already when things went wrong
+        headers = [
+            ("Content-Type", response.content_type),
+            ("Content-Length", str(len(response.body))),
+            *(GUARDING | dict(response.headers)).items(),
+            *([("Connection", "close")] if last else []),
+        ]
+        status = response.status
+        events: list[h11.Event] = [
+            h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()),
+            *([] if method == "HEAD" else [h11.Data(data=response.body)]),
+            h11.EndOfMessage(),
+        ]
+        await self._write(b"".join(self._h11.send(event) or b"" for event in events))
+
+    def may_go_on(self) -> bool:
+        return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+
+    async def linger(self) -> None:
+        """Read on a little: closing on unread bytes would reset the connection, and the peer miss our answer."""
+        with trio.move_on_after(LINGER_S):
+            while await self._stream.receive_some(RECEIVE_BYTES):
+                pass
+
+    async def upgraded(self, key: str) -> trio.abc.Stream:
+        """Accept the upgrade of the last request; from here on it is a WebSocket. Raises trio.BrokenResourceError.
+
+        Whoever says more before hearing so is wrong, and cut off.
+        """
+        if self._h11.trailing_data[0]:
+            raise Refused(plainly(400))
+        headers = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Accept", generate_accept_token(key.encode()).decode()),
+        ]
+        accepted = h11.InformationalResponse(status_code=101, headers=headers, reason=b"Switching Protocols")
+        await self._write(self._h11.send(accepted) or b"")
+        return self._stream
+
+    async def _body(self) -> bytes:
+        body = bytearray()
+        with trio.move_on_after(BODY_S):
+            while isinstance(event := await self._next_event(), h11.Data):
+                body += event.data
+                if len(body) > MAX_BODY:
+                    raise Refused(plainly(413))
+            return bytes(body)
+        raise Refused(plainly(408))
+
+    async def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            if self._h11.they_are_waiting_for_100_continue:
+                await self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            self._h11.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
+        return event
+
+    async def _write(self, data: bytes) -> None:
+        with trio.move_on_after(WRITE_S) as deadline:
+            await self._stream.send_all(data)
+        if deadline.cancelled_caught:
+            raise trio.BrokenResourceError(f"{self._peer} does not read")
+
+
+def _as_request(head: h11.Request, body: bytes, peer: str, *, secure: bool) -> Request:
+    path, _, query = head.target.decode("ascii", "replace").partition("?")
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    return Request(
+        method=head.method.decode("ascii"),
+        path=path,
+        query=query,
+        headers=headers,
+        body=body,
+        peer=peer,
+        secure=secure,
+    )

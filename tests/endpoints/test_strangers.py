@@ -1,0 +1,138 @@
+"""Peers that have not shown who they are get only so much room, and nobody else waits for them."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltpeter.endpoints.channel import Channel, Limits
+from saltpeter.endpoints.http import Front, Request, Response, Upgrade
+from saltpeter.endpoints.sockets import listen_tcp
+from saltpeter.endpoints.strangers import Strangers
+from tests.endpoints.rig import dial
+
+MANY = 10_000
+ROOM = 400
+MINUTE = 60.0
+
+
+def test_the_one_that_has_waited_longest_goes() -> None:
+    strangers = Strangers[str](3)
+    assert [strangers.enter(who, who) for who in "abcd"] == [None, None, None, "a"]
+    strangers.leave("b")  # is known now
+    assert [strangers.enter(who, who) for who in "ef"] == [None, "c"]
+
+
+def test_one_network_gets_half_and_pushes_out_its_own_only() -> None:
+    strangers = Strangers[int](4)
+    assert strangers.enter(0, "honest") is None
+    assert [strangers.enter(who, "crowd") for who in (1, 2, 3, 4)] == [None, None, 1, 2]
+    assert len(strangers) == 3
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.sampled_from("abc"))), st.integers(1, 8))
+def test_there_are_never_more_than_that(steps: list[tuple[bool, int, str]], most: int) -> None:
+    strangers = Strangers[int](most)
+    inside: set[int] = set()
+    for comes, who, network in steps:
+        if comes and who not in inside:
+            gone = strangers.enter(who, network)
+            inside = (inside | {who}) - {gone}
+        elif not comes:
+            strangers.leave(who)
+            inside -= {who}
+        assert len(strangers) == len(inside) <= most
+
+
+async def hello(_request: Request) -> Response:
+    return Response(200, b"hello\n")
+
+
+async def echo(channel: Channel) -> None:
+    async for said in channel:
+        channel.admit()
+        channel.tell(str(said))
+
+
+async def test_who_is_known_is_no_stranger_any_more() -> None:
+    front = Front({}, Upgrade(echo, Limits()))
+    async with trio.open_nursery() as nursery:
+        listeners = await listen_tcp("127.0.0.1", 0)
+        await nursery.start(front.serve, listeners)
+        async with await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1]) as stream:
+            await until(lambda: front.strangers == 1)
+            await stream.send_all(
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            assert b"101" in await stream.receive_some(1000)
+            assert front.strangers == 1
+            await stream.send_all(b"\x81\x82\0\0\0\0hi")
+            assert b"hi" in await stream.receive_some(1000)
+            assert (front.strangers, front.connected) == (0, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(MINUTE):
+        while not holds():  # noqa: ASYNC110  nobody could set an event
+            await trio.sleep(0.01)
+
+
+@pytest.fixture
+def open_files() -> Iterator[int]:
+    """As many as we may have; the test gets a number of connections that fits."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    try:
+        yield min(MANY, before[1] - ROOM - 500)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_ten_thousand_that_say_nothing_keep_nobody_out(open_files: int) -> None:
+    front = Front({("GET", "/"): hello}, Upgrade(echo, Limits()), most_strangers=ROOM)
+    crowd = ExitStack()
+    most = 0
+    with crowd, trio.fail_after(5 * MINUTE):
+        async with trio.open_nursery() as nursery:
+            listeners = await listen_tcp("127.0.0.1", 0)
+            await nursery.start(front.serve, listeners)
+            port: int = listeners[0].socket.getsockname()[1]
+            for number in range(open_files // 100):
+                await trio.to_thread.run_sync(silent, port, 100, crowd)
+                most = max(most, front.strangers)
+                if number % 20 == 19:
+                    assert await asked(port) == b"HTTP/1.1 200 "
+            await trio.testing.wait_all_tasks_blocked()
+            assert most <= ROOM
+            assert front.strangers <= ROOM // 2  # all are of one address
+            assert await asked(port) == b"HTTP/1.1 200 "
+            nursery.cancel_scope.cancel()
+
+
+def silent(port: int, count: int, kept: ExitStack) -> None:
+    """So many connections, in a thread: while one waits for its turn, the server must go on."""
+    for _ in range(count):
+        kept.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+
+async def asked(port: int) -> bytes:
+    """The first bytes of the answer to one who comes like all the others, but says something."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return bytes(await stream.receive_some(13))
+
+
+async def test_in_memory_nobody_is_counted() -> None:
+    front = Front({}, Upgrade(echo, Limits()), most_strangers=1)
+    async with dial(front), dial(front):
+        assert front.strangers == 0
