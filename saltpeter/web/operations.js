@@ -41,17 +41,19 @@ async function carryOut(operation, steps) {
 /** Start `job`, after asking; then go to its run. */
 export function runNow(job) {
   if (!mayAct()) return;
-  const act = () => {
+  const act = (form) => {
     const operation = begin(`Run ${job.name}`);
+    const machines = form.get('machines').split(/[\s,]+/).filter(Boolean);
     carryOut(operation, async () => {
-      const { job_instance: run } = await ask('run', job.name);
+      const { job_instance: run } = await ask('run', machines.length ? { cron: job.name, machines } : job.name);
       dismiss(operation); // its page says more
       location.hash = runAddress(run);
     });
   };
   const details = html`<p>Starts <b>${job.name}</b> now on everything that matches</p>
     <p class="written">${job.targets || '*'}</p>
-    <pre class="written">${job.written.command}</pre>`;
+    <pre class="written">${job.written.command}</pre>
+    <p class="fields"><label>Only on <input name="machines" type="text" spellcheck="false" placeholder="names of machines; all, if empty" /></label></p>`;
   confirm({ title: `Run ${job.name}?`, details, label: 'Run now', act });
 }
 

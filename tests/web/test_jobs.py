@@ -176,11 +176,46 @@ def test_a_job_tells_its_past_and_why_it_did_not_run(page: Page, daemon: Served)
         start(page, daemon, "past")
         expect(page.get_by_role("grid", name="Machines")).to_contain_text("Succeeded 1")
     page.get_by_role("heading", level=1).get_by_role("link").click()
-    expect(page.get_by_role("table").get_by_role("row")).to_have_count(3)
+    expect(page.locator("table:not(.matrix)").get_by_role("row")).to_have_count(3)
     expect(page.locator(".strip a")).to_have_count(2)
     keep_picture(page, "job")
     page.get_by_role("button", name="Ask").click()
     expect(page.locator(".answer")).to_contain_text(re.compile(r"\w+ \w+"))
+
+
+def test_a_job_tells_how_each_machine_fared_and_which_slots_did_not_run(page: Page, fleet: Served) -> None:
+    page.goto(f"{fleet.url}#/job/db-backup")
+    matrix = page.get_by_role("region", name="Last runs on each machine")
+    expect(matrix.get_by_role("rowheader")).to_have_text(
+        ["db07", *(f"db0{number}" for number in (1, 2, 3, 4, 5, 6, 8))]
+    )
+    expect(matrix.get_by_role("columnheader")).to_have_count(1 + 20)
+    expect(matrix.get_by_role("row").nth(1).locator(".failed")).not_to_have_count(0)
+    not_run = page.locator("section", has=page.get_by_role("heading", name="Did not run"))
+    expect(not_run).to_contain_text("global maintenance is on")
+    expect(page.locator(".source").first).to_contain_text(re.compile(r"backup\.yaml:\d+"))
+    keep_picture(page, "job-fleet")
+    matrix.get_by_role("link", name=re.compile("^db07, .* failed, code 2")).last.click()
+    expect(page).to_have_url(re.compile(r"#/run/db-backup_\d+\?m=db07"))
+
+
+def test_a_job_says_what_the_clocks_do_to_its_next_runs(page: Page, daemon: Served) -> None:
+    last_sundays = {"schedule": "30 2 25-31 3 0", "day_match": "all", "timezone": "Europe/Berlin"}
+    daemon.write("clocks", clocks={**LOCAL, **last_sundays, "command": "true"})
+    page.goto(f"{daemon.url}#/job/clocks")
+    slots = page.locator("section", has=page.get_by_role("heading", name="Next runs")).get_by_role("listitem")
+    expect(slots).to_have_count(10)
+    expect(slots.first).to_contain_text("the clocks go forward")
+
+
+def test_a_job_is_run_on_the_machines_that_one_names(page: Page, daemon: Served) -> None:
+    daemon.write("chosen", chosen={**LOCAL, "targets": ["db01", "db02", "db03"], "command": "true"})
+    page.goto(f"{daemon.url}#/job/chosen")
+    page.get_by_role("button", name="Run now").click()
+    page.get_by_label("Only on").fill("db03, db01")
+    page.get_by_role("dialog").get_by_role("button", name="Run now").click()
+    expect(page).to_have_url(re.compile("#/run/chosen"))
+    expect(page.get_by_role("grid", name="Machines")).to_contain_text("Succeeded 2")
 
 
 def test_names_and_output_are_text_and_nothing_else(page: Page, daemon: Served) -> None:

@@ -1,8 +1,10 @@
 // One job: what is written, what comes, what was.
 
+import { inWords } from '../crontext.js';
 import { useKeys } from '../keys.js';
+import { Matrix } from '../matrix.js';
 import { runNow } from '../operations.js';
-import { At, Countdown, Empty, Failure, Lasting, Mark, State, stateOfVerdict } from '../parts.js';
+import { At, Countdown, Empty, Failure, Lasting, Mark, plural, State, stateOfVerdict } from '../parts.js';
 import { runAddress } from '../route.js';
 import { ask, mayAct, shownZone, useAnswer, useSession } from '../session.js';
 import { inFull, instantOf, span } from '../times.js';
@@ -11,6 +13,8 @@ import { html, useState } from '../ui.js';
 const HISTORY = 100;
 const STRIP = 50;
 const NEXT = 10;
+const PASSED = 8;
+const PASSED_APART_MS = 5000;
 
 export function JobPage({ route }) {
   const { model } = useSession();
@@ -20,6 +24,7 @@ export function JobPage({ route }) {
   useKeys({ r: run });
   const last = model.last.get(name);
   const living = model.runningByJob.get(name) ?? [];
+  const again = `${last?.run} ${last?.verdict} ${living.length}`;
   return html`<div class="page job">
     <header class="title">
       <h1>${name}</h1>
@@ -31,11 +36,13 @@ export function JobPage({ route }) {
     ${job?.written.description && html`<p class="lead">${job.written.description}</p>`}
     <div class="columns wide-first">
       <div>
-        <${History} name=${name} again=${`${last?.run} ${last?.verdict} ${living.length}`} />
+        <${History} name=${name} again=${again} />
+        <${Matrix} name=${name} again=${again} />
       </div>
       <div>
         ${job ? html`<${Definition} job=${job} />` : html`<p class="notice">The configuration has no job of this name (any more).</p>`}
-        ${job && html`<${Next} name=${name} again=${`${last?.nextAt} ${model.jobsVersion}`} />`}
+        ${job && html`<${Next} job=${job} again=${`${last?.nextAt} ${model.jobsVersion}`} />`}
+        ${job && html`<${NotRun} name=${name} again=${again} />`}
         ${job && html`<${Why} name=${name} />`}
       </div>
     </div>
@@ -58,17 +65,52 @@ function asWritten(value) {
   return Object.entries(value).map(([key, each]) => `${key}: ${asWritten(each)}`).join('\n');
 }
 
-function Next({ name, again }) {
-  const { result, error } = useAnswer('next', { cron: name, count: NEXT }, again);
+const NOTES = {
+  gap: 'its own time is left out that day: the clocks go forward',
+  first: 'the clocks go back, and show this time twice: this is the first',
+  second: 'the clocks go back, and show this time twice: this is the second',
+};
+
+function Next({ job, again }) {
+  const { result, error } = useAnswer('next', { cron: job.name, count: NEXT }, again);
+  const slots = result?.slots ?? [];
+  const words = inWords(job.schedule);
   return html`<section>
     <h2>Next runs</h2>
     ${error && html`<${Failure} error=${error} />`}
-    ${result?.slots.length === 0 && html`<${Empty}>It is not due any more.<//>`}
+    ${words && html`<p class="muted source">${words}${slots.length > 0 && `, ${slots[0].zone}`}</p>`}
+    ${result && slots.length === 0 && html`<${Empty}>It is not due any more.<//>`}
     <ol class="list slots">
-      ${result?.slots.map(({ slot }) => html`<li key=${slot}>
-        <span class="fill"><${At} at=${Date.parse(slot)} /></span><span class="number muted"><${Countdown} at=${Date.parse(slot)} /></span>
-      </li>`)}
+      ${slots.map((slot, place) => html`<${Slot} key=${slot.slot} slot=${slot} before=${slots[place - 1]} />`)}
     </ol>
+  </section>`;
+}
+
+/** A coming run, with what its zone's clock shows where that is not what the page shows, and what the clocks do before it. */
+function Slot({ slot: { slot, local, zone, note }, before }) {
+  const at = Date.parse(slot);
+  const wall = local.slice(0, 19).replace('T', ' ');
+  const changed = before !== undefined && before.local.slice(19) !== local.slice(19);
+  const said = NOTES[note] ?? (changed ? `the clocks have changed: now UTC${local.slice(19)}` : '');
+  return html`<li>
+    <span class="fill"><${At} at=${at} />${!inFull(at, shownZone()).startsWith(wall) && html` <span class="muted">${wall} ${zone}</span>`}
+      ${said && html`<br /><span class="note">${said}</span>`}</span>
+    <span class="number muted"><${Countdown} at=${at} /></span>
+  </li>`;
+}
+
+/** Slots that did not run, and why. */
+function NotRun({ name, again }) {
+  const { result } = useAnswer('getPassed', { cron: name, limit: PASSED }, again, PASSED_APART_MS);
+  const passed = result?.passed ?? [];
+  if (passed.length === 0) return null;
+  return html`<section>
+    <h2>Did not run</h2>
+    <ol class="list slots">${passed.map(({ first, last, slots, text, reason }) => html`<li key=${first + reason}>
+      <${Mark} state="skipped" word="did not run" />
+      <span class="fill"><${At} at=${Date.parse(first)} />${last !== first && html` to <${At} at=${Date.parse(last)} /> <span class="muted">(${plural(slots, 'slot')})</span>`}
+        <br /><span class="muted">${text || reason}</span></span>
+    </li>`)}</ol>
   </section>`;
 }
 
@@ -103,13 +145,15 @@ function Strip({ runs }) {
   const shown = runs.slice(0, STRIP).reverse();
   const took = ({ started, ended }) => (ended ? Date.parse(ended) - Date.parse(started) : 0);
   const longest = Math.max(...shown.map(took), 1);
-  return html`<div class="strip" role="img" aria-label=${`How long the last ${shown.length} runs took; the longest ${span(longest)}`}>
+  return html`<div class="strip" role="group" aria-label=${`How long the last ${shown.length} runs took; the longest ${span(longest)}`}>
     ${shown.map((run) => html`<a key=${run.job_instance} tabindex="-1" href=${runAddress(run.job_instance)} class=${stateOfVerdict(run.verdict)}
-      title=${`${inFull(Date.parse(run.started), shownZone())}: ${run.verdict || 'running'}, ${span(took(run))}`}>
+      ...${named(`${inFull(Date.parse(run.started), shownZone())}: ${run.verdict || 'running'}, ${span(took(run))}`)}>
       <i style=${{ height: `${Math.max(8, (100 * took(run)) / longest)}%` }}></i>
     </a>`)}
   </div>`;
 }
+
+const named = (text) => ({ title: text, 'aria-label': text });
 
 const ANSWERS = { ran: 'ok', passed: 'skipped', not_due: 'waiting', down: 'lost', unknown_job: 'skipped', pending: 'waiting' };
 
