@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeAlias
 
 import attrs
@@ -100,8 +101,14 @@ class Fields:
 def walker(fields: Fields) -> Walker | None:
     """What walks the wall times of `fields`, dom and dow both matching. None when there is no such time.
 
+    Schedules of the same fields share it, for reading them takes longer than all else about a job. Those with a year
+    do not: they are walked already while they are read, in another thread, and croniter remembers where it stands.
     Raises ScheduleError for a field that means nothing.
     """
+    return _shared(fields) if fields.year == "*" else _made(fields)
+
+
+def _made(fields: Fields) -> Walker | None:
     plain = Fields(**{name: _plain(name, text) for name, text in attrs.asdict(fields).items()})
     cron = _croniter(plain)
 
@@ -114,6 +121,9 @@ def walker(fields: Fields) -> Walker | None:
 
     always = plain.dom == "*" and plain.year == "*"  # every month has each weekday, so this needs no look
     return walk if always or walk(_START) is not None else None
+
+
+_shared = lru_cache(maxsize=4096)(_made)
 
 
 def _croniter(fields: Fields) -> croniter:

@@ -432,3 +432,14 @@ def test_every_slot_has_one_answer(
     due = until(schedule, begin, since)
     assert sorted(answered) == (sorted(set(due) & set(answered)) if unlisted else due)
     assert len(answered) == len(set(answered))
+
+
+def test_schedules_of_the_same_fields_read_them_once() -> None:
+    first, second = (Schedule(Fields.parse("7 3 * * 1"), zone) for zone in (timezone.utc, ZoneInfo("Europe/Berlin")))
+    assert first._walkers[0] is second._walkers[0]
+    assert Schedule(Fields.parse("8 3 * * 1"))._walkers[0] is not first._walkers[0]
+
+
+def test_schedules_with_a_year_are_walked_by_themselves() -> None:
+    first, second = (Schedule(Fields.parse("0 7 3 * * 1 2099")) for _ in range(2))
+    assert first._walkers[0] is not second._walkers[0]
