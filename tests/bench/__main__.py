@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from tests.bench import (
+    clients,
     following,
     heartbeats,
     history,
@@ -43,6 +44,7 @@ BENCHMARKS: Mapping[str, tuple[str, Callable[[Sheet, float], Awaitable[None]]]] 
     "kills": ("From a kill's request to the wrappers", kills.measure),
     "following": ("From a command's writing to a subscriber", following.measure),
     "pushes": ("What a client is sent when one machine of many ends", pushes.measure),
+    "clients": ("Many clients while a job writes all the time", clients.measure),
     "history": ("Looking back", history.measure),
     "wrapper": ("The wrapper on its machine", wrapper.measure),
     "one_minion": ("Jobs due in the same second on one minion, through Salt", one_minion.measure),
