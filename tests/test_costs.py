@@ -15,16 +15,20 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.outcome import LOST
 from saltpeter.domain.state import ExecutionId, LedgerEvent
+from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.channel import Channel, Limits
 from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.store.readers import Readers
-from saltpeter.store.sqlite import open_store
+from saltpeter.store.sqlite import SqliteStore, open_store
 from saltpeter.store.textlog import TextLogs
 from saltpeter.store.writer import Writer
 from sp_wrapper import wire
 from tests.endpoints.rig import NOON, dial, now
+from tests.endpoints.scene import FINE
 from tests.endpoints.test_machines import WHO, Known, Watched, connect
+from tests.endpoints.test_queries import library
 from tests.helpers.bottle import Script, bottle, fleet, job
 from tests.helpers.memory_store import MemoryStore
 from tests.store.test_sqlite import DB01, started
@@ -170,6 +174,17 @@ async def test_output_that_begins_is_one_write_and_no_read(tmp_path: Path, monke
         await store.open_output(DB01, 1024)
         await store.append(DB01, 0, b"hello\n")
         assert (len(written), len(read)) == (1, 0)
+
+
+@pytest.mark.trio
+async def test_a_run_is_read_once_where_nothing_was_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with library(tmp_path) as lib:
+        run = await lib.tell(NOON, Verdict.FAILED, db01=FINE, db02=LOST)
+        read_again = noted(monkeypatch, SqliteStore, "attempts")
+        told = await lib.queries.run(run)
+    assert [each["machine"] for each in told["attempts"]] == ["db01", "db02"]
+    assert {each.pop("machine"): each for each in told["attempts"]} == told["results"]
+    assert not read_again
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[object]:
