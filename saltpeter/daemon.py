@@ -30,6 +30,7 @@ from saltpeter.endpoints.metrics import Metrics
 from saltpeter.endpoints.ports import Addresses, Listening, certificate, listening, most_strangers
 from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.readiness import Check
+from saltpeter.engine.audit import AUDIT_FILE, Audit
 from saltpeter.engine.board import Board
 from saltpeter.engine.clock import now, watch_steps
 from saltpeter.engine.lag import LagWatch, watching
@@ -161,8 +162,10 @@ class Daemon:
                 endpoint = MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers)
                 machines = endpoint.front(most_strangers())
                 checks = _checks(board, store.health, launchers, ports.addresses)
-                gate = await self._gate(board, tokens, ports)
-                controlled = ControlEndpoint(board, store, runs, __version__, now, gate, checks, metrics.scrape, pulse)
+                audit = Audit(Path(settings.statedir) / AUDIT_FILE)
+                gate = await self._gate(board, tokens, ports, audit)
+                told = (gate, checks, metrics.scrape, pulse, audit.note)
+                controlled = ControlEndpoint(board, store, runs, __version__, now, *told)
                 control = controlled.front(most_strangers())
                 _observe(metrics, machines=machines, control=control)
                 await services.start(gate.watch)
@@ -183,7 +186,7 @@ class Daemon:
     def _configure_logs(self, settings: Settings) -> None:
         logs.configure(debug=settings.debug or self.debug, format="json" if settings.log_format == "json" else "text")
 
-    async def _gate(self, board: Board, tokens: TokenFile, ports: Listening) -> Gate:
+    async def _gate(self, board: Board, tokens: TokenFile, ports: Listening, audit: Audit) -> Gate:
         statedir = Path(board.state.config.settings.statedir)
         key = await trio.to_thread.run_sync(load_key, statedir / SESSION_KEY_FILE)
         names = own_names(socket.gethostname())
@@ -195,7 +198,7 @@ class Daemon:
             settings = board.state.config.settings
             return (*names, settings.api_ws_bind_addr, *settings.api_ws_hosts)
 
-        return Gate(tokens, key, now, required, hosts)
+        return Gate(tokens, key, now, required, hosts, audit.note)
 
     def _applier(self, board: Board, scheduler: Scheduler, retention: Retention) -> Callable[[Config], None]:
         def apply(config: Config) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from saltpeter.cli.audit import audit
 from saltpeter.cli.check import check
 from saltpeter.cli.completion import completion
 from saltpeter.cli.control import kill, pause, reload, resume, run, signal
@@ -60,7 +61,7 @@ def main(context: click.Context, config: Path | None, debug: bool) -> None:
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "See": (jobs, status, upcoming, history, show, tail, output, why, stats),
     "Control": (run, kill, pause, resume, signal, maintenance, reload),
-    "Set up": (daemon, check, import_crontab, wrapper, store, token, lab, completion),
+    "Set up": (daemon, check, import_crontab, wrapper, store, token, audit, lab, completion),
 }
 
 for command in (each for section in SECTIONS.values() for each in section):

@@ -12,7 +12,7 @@ from saltpeter.cli import screen
 from saltpeter.cli.common import json_option, plain_errors
 from saltpeter.cli.store import state_directory, statedir_option
 from saltpeter.domain.access import GIVEN_OUT, Role
-from saltpeter.engine import people
+from saltpeter.engine import audit, people
 from saltpeter.engine.clock import now
 
 name_argument = click.argument("name")
@@ -53,6 +53,7 @@ def add(name: str, role: str, as_json: bool, config: Path | None, statedir: Path
     """
     with plain_errors():
         made = people.add(_file(config, statedir), name, Role(role), by=_who(), at=now())
+        _note(config, statedir, "token add", {"name": name, "role": role})
     if as_json:
         screen.print_json({"name": name, "role": role, "token": made})
     else:
@@ -94,11 +95,17 @@ def revoke(name: str, config: Path | None, statedir: Path | None) -> None:
     """
     with plain_errors():
         people.revoke(_file(config, statedir), name)
+        _note(config, statedir, "token revoke", {"name": name})
     screen.say(f"the token of {name} is worthless now")
 
 
 def _file(config: Path | None, statedir: Path | None) -> Path:
     return state_directory(config, statedir) / people.TOKENS_FILE
+
+
+def _note(config: Path | None, statedir: Path | None, did: str, what: dict[str, str]) -> None:
+    entry = audit.Entry(at=now(), who=_who(), peer=_who(), did=did, what=what, result="done")
+    audit.append(state_directory(config, statedir) / audit.AUDIT_FILE, entry)
 
 
 def _who() -> str:

@@ -20,6 +20,7 @@ from saltpeter.endpoints.forms import BadRequest
 from saltpeter.endpoints.hosts import is_ours
 from saltpeter.endpoints.http import Request, Response, Routes, as_json
 from saltpeter.endpoints.throttle import Throttle, delay_s, is_worth_a_record
+from saltpeter.engine.audit import Entry, Note, unnoted
 from saltpeter.logs import fields
 
 SESSION_S = 12 * 3600  # a working day
@@ -63,6 +64,7 @@ class Gate:
     _now: Callable[[], datetime]
     _required: Callable[[], bool] = lambda: False
     _hosts: Callable[[], Collection[str]] = tuple
+    _note: Note = unnoted
     _throttle: Throttle = attrs.field(factory=Throttle, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen: tuple[Credential, ...] | None = attrs.field(default=None, init=False)
@@ -86,6 +88,9 @@ class Gate:
             return person
         if person is NOBODY:
             return _refusal(401, "login_required", self._how_to_log_in())
+        what = {"route": f"{request.method} {request.path}"}
+        entry = Entry(at=self._now(), who=person.by, peer=person.peer, did="request", what=what, result="forbidden")
+        await self._note(entry)
         return _refusal(403, "forbidden", str(permissions.Forbidden(person, least)))
 
     async def identify(self, request: Request) -> Person | None:
@@ -108,6 +113,8 @@ class Gate:
         failures = self._throttle.failed(peer, trio.current_time())
         if is_worth_a_record(failures):
             facts = fields("login.failed", peer=peer, failures=failures)
+            what = {"times_in_a_row": failures}
+            await self._note(Entry(at=self._now(), who="nobody", peer=peer, did="login", what=what, result="bad_token"))
             log.warning("Login of %s failed (%d times in a row)", peer, failures, extra=facts)
         await trio.sleep(delay_s(failures))
         return None

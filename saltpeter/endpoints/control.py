@@ -24,6 +24,7 @@ from saltpeter.endpoints.records import Result
 from saltpeter.endpoints.resources import Resources
 from saltpeter.endpoints.strangers import MOST
 from saltpeter.endpoints.viewer import Viewer
+from saltpeter.engine.audit import Note, unnoted
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import Commands
 from saltpeter.logs import fields
@@ -41,7 +42,8 @@ async def _no_metrics() -> bytes:
 class ControlEndpoint:
     """Serves the control socket to whom `gate` lets in. `now` gives the time as an aware datetime.
 
-    `checks` are what must hold for the daemon to be ready, and `metrics` is what Prometheus is told.
+    `checks` are what must hold for the daemon to be ready, and `metrics` is what Prometheus is told. `note` keeps
+    the audit.
     """
 
     _board: Board
@@ -53,6 +55,7 @@ class ControlEndpoint:
     _checks: Mapping[str, Check] = attrs.field(factory=dict)
     _metrics: Callable[[], Awaitable[bytes]] = _no_metrics
     _pulse: Pulse = attrs.field(factory=Pulse)
+    _note: Note = unnoted
     _desk: Desk = attrs.field(init=False)
     _living: views.Running = attrs.field(factory=views.Running, init=False)
     _texts: Texts = attrs.field(factory=Texts, init=False)
@@ -60,7 +63,7 @@ class ControlEndpoint:
 
     def __attrs_post_init__(self) -> None:
         queries = Queries(self._board, self._past, self._now, self._checks, self._pulse)
-        self._desk = Desk(self._commands, queries)
+        self._desk = Desk(self._commands, queries, self._note)
 
     def front(self, most_strangers: int = MOST) -> Front:
         """A server for one or more listeners: TCP and the Unix socket may share it."""

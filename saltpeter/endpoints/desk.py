@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, Union
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias, Union, get_args
 
 import attrs
 from typing_extensions import assert_never
@@ -11,10 +13,14 @@ from saltpeter.domain.access import Person
 from saltpeter.endpoints import permissions, verbs
 from saltpeter.endpoints.queries import Queries
 from saltpeter.endpoints.records import Result
+from saltpeter.engine.audit import Entry, Note, unnoted
 from saltpeter.engine.commands import Commands, HandedOver
 from saltpeter.engine.execution import Manner
+from saltpeter.errors import CommandRefused
 
 Change: TypeAlias = Union[verbs.Run, verbs.Kill, verbs.Signal, verbs.Hold, verbs.Release, verbs.Reload]
+CHANGES = get_args(Change)
+OfDesk: TypeAlias = Union[verbs.Run, verbs.Signal, verbs.Hold, verbs.Release, verbs.Reload]
 Question: TypeAlias = Union[
     verbs.GetRuns,
     verbs.GetRun,
@@ -38,32 +44,55 @@ Question: TypeAlias = Union[
 
 @attrs.frozen
 class Desk:
-    """Answers one request after the other. Everything raises CommandRefused, with a stable code."""
+    """Answers one request after the other. Everything raises CommandRefused, with a stable code.
+
+    `note` gets each change that somebody asked for, with what came of it, before they are answered.
+    """
 
     commands: Commands
     queries: Queries
+    note: Note = unnoted
 
     async def answer(self, asked: Change | Question, person: Person) -> Result:
         """Carry out what `person` asks for. A kill's answer says who was told; its end is another matter."""
-        permissions.require(person, asked)
         match asked:
-            case verbs.Run() | verbs.Kill() | verbs.Signal() | verbs.Hold() | verbs.Release() | verbs.Reload():
-                return await self._change(asked, person)
+            case verbs.Kill():
+                return handed_over(await self.kill(asked, person))
+            case verbs.Run() | verbs.Signal() | verbs.Hold() | verbs.Release() | verbs.Reload():
+                async with self._noted(asked, person):
+                    return await self._change(asked, person)
             case _:
+                permissions.require(person, asked)
                 return await self._look_up(asked)
 
     async def kill(self, asked: verbs.Kill, person: Person) -> list[HandedOver]:
-        permissions.require(person, asked)
-        manner = Manner(asked.signal, asked.grace_s)
-        return list(await self.commands.kill(asked.job, person.by, asked.machine, asked.instance, manner))
+        async with self._noted(asked, person):
+            manner = Manner(asked.signal, asked.grace_s)
+            return list(await self.commands.kill(asked.job, person.by, asked.machine, asked.instance, manner))
 
-    async def _change(self, asked: Change, person: Person) -> Result:
+    @asynccontextmanager
+    async def _noted(self, asked: Change, person: Person) -> AsyncIterator[None]:
+        """Let `person` do it, if they may; either way it is noted, with what came of it."""
+        result = "failed"
+        try:
+            permissions.require(person, asked)
+            yield
+            result = "done"
+        except CommandRefused as refused:
+            result = refused.code
+            raise
+        finally:
+            what = {name: value for name, value in attrs.asdict(asked).items() if value is not None}
+            did = type(asked).__name__.lower()
+            await self.note(
+                Entry(at=self.queries.now(), who=person.by, peer=person.peer, did=did, what=what, result=result)
+            )
+
+    async def _change(self, asked: OfDesk, person: Person) -> Result:
         by = person.by
         match asked:
             case verbs.Run():
                 return {"job_instance": await self.commands.run(asked.job, by, asked.machines)}
-            case verbs.Kill():
-                return handed_over(await self.kill(asked, person))
             case verbs.Signal():
                 told = await self.commands.signal(asked.job, by, asked.signal, asked.machine, asked.instance)
                 return handed_over(list(told))

@@ -43,6 +43,18 @@ async def test_a_token_opens_the_port_until_it_is_revoked(tmp_path: Path) -> Non
         assert (run.returncode, b"needs the role operator" in run.stderr) == (1, True)
         assert (await daemon.command("jobs")).returncode == 0  # over the Unix socket nobody is asked
 
+        killed = await daemon.command("kill", "nothing", "--yes")
+        assert killed.returncode != 0
+        audited = await daemon.command("audit", "--json", "--statedir", str(daemon.state))
+        told = [(each["who"].partition(":")[0], each["did"], each["result"]) for each in json.loads(audited.stdout)]
+        assert told == [
+            ("unix", "token add", "done"),
+            ("token", "run", "forbidden"),
+            ("unix", "kill", "unknown_job"),
+        ]
+        hers = await daemon.command("audit", "--who", "token:alice", "--since", "1h", "--statedir", str(daemon.state))
+        assert [line.split(b"\t")[4] for line in hers.stdout.splitlines()] == [b'{"job": "backup"}']
+
         listed = await daemon.command("token", "list", "--json", "--statedir", str(daemon.state))
         assert [each["name"] for each in json.loads(listed.stdout)] == ["alice"]
         with trio.fail_after(60):
