@@ -10,6 +10,7 @@ Both set up .venv first, from requirements.lock; what follows the word goes to t
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))  # for the test
 STAMP = VENV / "installed-from"
 FUZZER = "atheris==3.0.0"
 OLDEST = (3, 10)
+ADVISORIES_S = 120
 
 
 def main() -> None:
@@ -83,8 +85,31 @@ def test(args: list[str]) -> None:
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
         run(str(BIN / "mypy"))
+        run(str(BIN / "bandit"), "--quiet", "--recursive", "--configfile", "pyproject.toml", "saltpeter", "wrapper")
+        look_for_advisories()
     need_browser()
     run(str(BIN / "pytest"), *args)
+
+
+def look_for_advisories() -> None:
+    """Fail where a library of the lock has a known weakness; say so where nobody could be asked."""
+    asked = (str(BIN / "pip-audit"), "--requirement", str(LOCK), "--disable-pip", "--no-deps", "--format", "json")
+    say("pip-audit")
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=ADVISORIES_S)  # noqa: S603, PLW1510
+    except subprocess.TimeoutExpired:
+        say(f"NO ADVISORIES: nobody answered pip-audit within {ADVISORIES_S} seconds")
+        return
+    if not answer.stdout.startswith("{"):
+        say(f"NO ADVISORIES: pip-audit could not ask: {answer.stderr.strip()[-300:]}")
+        return
+    libraries = json.loads(answer.stdout)["dependencies"]
+    weak = [f"{each['name']} {each['version']}: {bad['id']}" for each in libraries for bad in each.get("vulns", ())]
+    unknown = sum("skip_reason" in each for each in libraries)
+    if unknown:
+        say(f"NO ADVISORIES for {unknown} of {len(libraries)} libraries: their data cannot be had from here")
+    if weak:
+        sys.exit("libraries with known weaknesses, to be renewed by `python3 dev.py lock`:\n" + "\n".join(weak))
 
 
 def need_browser() -> None:
