@@ -126,7 +126,11 @@ def _settle(shell: Shell, typed: str) -> None:
 
 
 def _living(shell: Shell, job: str) -> bool:
-    return any(row[0].startswith(f"{job}_") for row in shell("status").rows)
+    """Whether it runs. One whose machines have all ended, as after a kill, is over in a moment: that is waited for."""
+    while True:
+        done = [row[3].split("/") for row in shell("status").rows if row[0].startswith(f"{job}_")]
+        if all(ended != machines for ended, machines in done):
+            return bool(done)
 
 
 def test_times_of_plain_forms_are_iso(lively: Shell) -> None:
@@ -149,4 +153,4 @@ def test_names_of_jobs_are_completed_by_the_daemon(lively: Shell) -> None:
 
 def test_the_end(lively: Shell) -> None:
     lively("kill", "long", "--yes")
-    assert lively("status").out == ""
+    assert not _living(lively, "long")
