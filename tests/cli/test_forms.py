@@ -96,10 +96,8 @@ def _holds(shell: Shell, typed: str, plain: str, shown: str, kind: type | None) 
     out = shell(*words).out
     assert re.search(plain, out), out
     assert "\x1b" not in out
-    _settle(shell, typed)
     _make_ready(shell, typed)
     seen = typed_on_a_terminal(shell, *words)
-    _settle(shell, typed)
     assert shown in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen), seen
     _make_ready(shell, typed)
     told = shell(*words, "--json").out
@@ -117,12 +115,6 @@ def _make_ready(shell: Shell, typed: str) -> None:
             pass
     elif typed.startswith("maintenance remove"):
         shell("maintenance", "add", "m9")
-
-
-def _settle(shell: Shell, typed: str) -> None:
-    """A run goes on for a moment after the last of its machines has been killed."""
-    while typed.startswith("kill") and _living(shell, "long"):
-        pass
 
 
 def _living(shell: Shell, job: str) -> bool:
