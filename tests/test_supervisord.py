@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.daemon import Daemon, eventually
 
-OPERATING = Path(__file__).parent.parent / "docs" / "operating.md"
+DOCS = Path(__file__).parent.parent / "docs"
 COMMAND = f"{sys.executable} -m saltpeter"
 
 SUPERVISORD = """
@@ -32,9 +32,9 @@ serverurl=unix://{directory}/supervisor.sock
 """
 
 
-def documented(heading: str, replace: Mapping[str, str]) -> str:
+def documented(heading: str, replace: Mapping[str, str], page: str = "operating.md") -> str:
     """The file that stands under a heading, with other paths. Each of them must occur in it."""
-    section = OPERATING.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = (DOCS / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     text: str
     [text] = re.findall(r"```ini\n(.*?)```", section, re.DOTALL)
     for old, new in replace.items():
@@ -117,12 +117,17 @@ async def test_under_supervisord(daemon: Daemon) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hardened", [False, True])
+def test_systemd_accepts_the_unit(tmp_path: Path, hardened: bool) -> None:
     script = tmp_path / "saltpeter"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     unit = tmp_path / "saltpeter.service"
     unit.write_text(documented("Under systemd", {"/usr/local/bin/saltpeter": str(script)}))
+    if hardened:
+        unit.with_suffix(".service.d").mkdir()
+        hardening = documented("Least privilege", {"=salt": "=root"}, "security.md")
+        (tmp_path / "saltpeter.service.d" / "hardening.conf").write_text(hardening)
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)],
         capture_output=True,
