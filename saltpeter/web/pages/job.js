@@ -78,7 +78,7 @@ function Next({ job, again }) {
   return html`<section>
     <h2>Next runs</h2>
     ${error && html`<${Failure} error=${error} />`}
-    ${words && html`<p class="muted source">${words}${slots.length > 0 && `, ${slots[0].zone}`}</p>`}
+    ${words && html`<p class="muted">${words}${slots.length > 0 && `, ${slots[0].zone}`}</p>`}
     ${result && slots.length === 0 && html`<${Empty}>It is not due any more.<//>`}
     <ol class="list slots">
       ${slots.map((slot, place) => html`<${Slot} key=${slot.slot} slot=${slot} before=${slots[place - 1]} />`)}
