@@ -180,11 +180,12 @@ def test_text_is_found_in_the_output(page: Page, daemon: Served) -> None:
 
 
 def test_a_signal_is_sent_after_asking_which(page: Page, daemon: Served) -> None:
-    trapping = "trap 'echo got it' USR1; while :; do sleep 0.1; done"
+    trapping = "trap 'echo got it' USR1; echo trapped; while :; do sleep 0.1; done"
     daemon.write("trap", trap={"command": trapping, "targets": ["db01"], "target_type": "list"})
     page.goto(daemon.url)
     start(page, daemon, "trap")
     expect(page.get_by_role("grid", name="Machines")).to_contain_text("Running 1")
+    expect(page.locator(".screen")).to_contain_text("trapped")  # and its wrapper is connected
     page.get_by_role("button", name="Signal all").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("listitem")).to_have_text(["db01"])
