@@ -85,6 +85,7 @@ class Conversation:
         """The next request with its body; None if the peer has nothing more to say. Raises Refused."""
         if self._head is not None:
             self._h11.start_next_cycle()
+            self._head = None
         try:
             with trio.move_on_after(patience_s) as patience:
                 head = await self._next_event()
@@ -96,7 +97,7 @@ class Conversation:
         except h11.RemoteProtocolError as exc:
             raise Refused(plainly(exc.error_status_hint)) from exc
 
-    async def respond(self, method: str, response: Response, *, last: bool = False) -> None:
+    async def respond(self, response: Response, *, last: bool = False) -> None:
         """Send `response`; `last` says that no further one will follow. Raises trio.BrokenResourceError."""
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return  # it was being answered already when things went wrong
@@ -107,9 +108,10 @@ class Conversation:
             *([("Connection", "close")] if last else []),
         ]
         status = response.status
+        is_bare = self._head is not None and self._head.method == b"HEAD"
         events: list[h11.Event] = [
             h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()),
-            *([] if method == "HEAD" else [h11.Data(data=response.body)]),
+            *([] if is_bare else [h11.Data(data=response.body)]),
             h11.EndOfMessage(),
         ]
         await self._write(b"".join(self._h11.send(event) or b"" for event in events))

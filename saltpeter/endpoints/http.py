@@ -192,12 +192,12 @@ class Front:
                 if self._upgrade is not None and wants_websocket(request.headers):
                     await self._hand_over(conversation, request, self._upgrade, on_admitted)
                     return
-                await conversation.respond(request.method, await self._answer(request))
+                await conversation.respond(await self._answer(request))
                 if not conversation.may_go_on():
                     return
                 patience_s = IDLE_S
         except Refused as refused:
-            await conversation.respond("GET", refused.response, last=True)
+            await conversation.respond(refused.response, last=True)
             await conversation.linger()
 
     async def _answer(self, request: Request) -> Response:
