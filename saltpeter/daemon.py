@@ -18,8 +18,9 @@ import trio
 
 from saltpeter import logs
 from saltpeter.domain.config import Host
+from saltpeter.domain.events import Configured
 from saltpeter.domain.job import Config, Settings
-from saltpeter.domain.state import Configured, State
+from saltpeter.domain.state import State
 from saltpeter.endpoints import readiness
 from saltpeter.endpoints.auth import Gate
 from saltpeter.endpoints.control import ControlEndpoint

@@ -15,8 +15,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import ExecutionId, LedgerEvent
 from saltpeter.domain.outcome import LOST
-from saltpeter.domain.state import ExecutionId, LedgerEvent
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.channel import Channel, Limits
 from saltpeter.endpoints.machines import MachinesEndpoint

@@ -8,9 +8,9 @@ from typing import TypeAlias, Union
 
 import attrs
 
+from saltpeter.domain.events import Reason
 from saltpeter.domain.job import Job, Maintenance, Overlap, Share
 from saltpeter.domain.outcome import End, Outcome
-from saltpeter.domain.state import Reason
 
 
 @attrs.frozen

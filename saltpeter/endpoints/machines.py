@@ -9,7 +9,7 @@ from datetime import datetime
 import attrs
 import trio
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.endpoints.channel import UNWELCOME, Channel, Limits
 from saltpeter.endpoints.http import Front, Upgrade
 from saltpeter.endpoints.intake import Intake

@@ -18,8 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from saltpeter.domain.outcome import End
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     CameLate,
     Confirmed,
     Ended,
@@ -31,6 +30,7 @@ from saltpeter.domain.state import (
     RunStarted,
     SlotPassed,
 )
+from saltpeter.domain.outcome import End
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.board import Board
 from saltpeter.engine.latecomers import ORPHAN

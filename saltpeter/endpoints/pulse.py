@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from saltpeter.domain.state import ExecutionId, LedgerEvent, RunStarted
+from saltpeter.domain.events import ExecutionId, LedgerEvent, RunStarted
 from saltpeter.endpoints.records import Result, iso
 from saltpeter.engine.storage import StoreHealth
 

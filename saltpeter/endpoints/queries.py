@@ -12,8 +12,9 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
+from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.job import Job
-from saltpeter.domain.state import ExecutionId, RunState
+from saltpeter.domain.state import RunState
 from saltpeter.domain.values import suggestion
 from saltpeter.endpoints import overview, pulse, readiness, reasons, records, verbs, views
 from saltpeter.endpoints.forms import BadRequest, Moment

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from saltpeter.domain.events import KillRequested
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.schedule import Schedule
-from saltpeter.domain.state import ExecutionState, KillRequested, RunState
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Alike, Done, MachineRecord, Matrix, Part, Passed, Stretch, Tally
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import attrs
 
-from saltpeter.domain.state import ExecutionId, ExecutionState, RunState
+from saltpeter.domain.events import ExecutionId
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.engine.storage import Piece
 
 PIECES = 8  # read from the store at once

@@ -7,7 +7,8 @@ from datetime import datetime
 import attrs
 import trio
 
-from saltpeter.domain.state import Event, ExecutionId, State, apply
+from saltpeter.domain.events import Event, ExecutionId
+from saltpeter.domain.state import State, apply
 
 
 @attrs.define

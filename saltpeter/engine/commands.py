@@ -8,8 +8,8 @@ from typing import Protocol
 
 import attrs
 
+from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.outcome import Outcome
-from saltpeter.domain.state import ExecutionId
 from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
 
 

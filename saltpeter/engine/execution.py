@@ -14,19 +14,10 @@ import attrs
 import trio
 
 from saltpeter.domain import outcome as outcomes
+from saltpeter.domain.events import Bound, CameLate, Confirmed, Ended, ExecutionId, OutputGrew, Paused, Started
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
-from saltpeter.domain.state import (
-    Bound,
-    CameLate,
-    Confirmed,
-    Ended,
-    ExecutionId,
-    ExecutionState,
-    OutputGrew,
-    Paused,
-    Started,
-)
+from saltpeter.domain.state import ExecutionState
 from saltpeter.engine.record import Recorder, persistently
 from saltpeter.engine.secrets import Vault
 from saltpeter.engine.storage import Store

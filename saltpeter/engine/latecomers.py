@@ -10,8 +10,9 @@ import attrs
 import trio
 
 from saltpeter.domain import outcome as outcomes
+from saltpeter.domain.events import Ended, ExecutionId, Retrying, RunEnded, RunStarted
 from saltpeter.domain.jobkeys import MOST_RETRIES
-from saltpeter.domain.state import Ended, ExecutionId, ExecutionState, Retrying, RunEnded, RunStarted, RunState
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.definition import definition
 from saltpeter.engine.execution import BadToken, Execution, UnknownExecution

@@ -11,10 +11,10 @@ from itertools import groupby
 import attrs
 import trio
 
+from saltpeter.domain.events import Launched
 from saltpeter.domain.job import Job
 from saltpeter.domain.order import wrapper_env
 from saltpeter.domain.patience import Patience
-from saltpeter.domain.state import Launched
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.gather import Pile
 from saltpeter.engine.launcher import Call, KillPlain, KillThroughWrapper, Launcher, StartPlain, StartWrapper

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import attrs
 import trio
 
-from saltpeter.domain.state import ExecutionId, LedgerEvent, StoreFares
+from saltpeter.domain.events import ExecutionId, LedgerEvent, StoreFares
 from saltpeter.engine.board import Board
 from saltpeter.engine.storage import Store
 from saltpeter.errors import StoreError, StoreRefused

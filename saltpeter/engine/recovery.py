@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from saltpeter.domain.state import HoldSet, Recalled
+from saltpeter.domain.events import HoldSet, Recalled
 from saltpeter.engine.board import Board
 from saltpeter.engine.definition import definition
 from saltpeter.engine.runs import Runs

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import attrs
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.execution import Execution, UnknownExecution
 
 _KEEP_ENDED = 20_000  # which a wrapper may come back to, with its late word or one more time after its last

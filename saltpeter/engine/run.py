@@ -13,9 +13,10 @@ from exceptiongroup import BaseExceptionGroup, catch
 
 from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.admission import splay, too_many_failures, worth_a_retry
+from saltpeter.domain.events import ExecutionId, Retrying, RunEnded, Targeted
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import Outcome
-from saltpeter.domain.state import ExecutionId, ExecutionState, Retrying, RunEnded, RunState, Targeted
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict, verdict
 from saltpeter.engine.execution import AS_THE_JOB_SAYS, Execution, Manner
 from saltpeter.engine.means import Means

@@ -11,10 +11,7 @@ import attrs
 import trio
 
 from saltpeter.domain.admission import Pass, Queue, Replace, Start, admit
-from saltpeter.domain.job import Hold, Job, Overlap
-from saltpeter.domain.outcome import Outcome
-from saltpeter.domain.schedule import PROMPT_S
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Awaited,
     ExecutionId,
     HoldEnded,
@@ -23,9 +20,12 @@ from saltpeter.domain.state import (
     LedgerEvent,
     Reason,
     RunStarted,
-    RunState,
     SlotPassed,
 )
+from saltpeter.domain.job import Hold, Job, Overlap
+from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.schedule import PROMPT_S
+from saltpeter.domain.state import RunState
 from saltpeter.engine.commands import HandedOver
 from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
 from saltpeter.engine.means import Means

@@ -10,9 +10,9 @@ from datetime import datetime
 import attrs
 import trio
 
+from saltpeter.domain.events import Awaited, NextSlot, Reason, SlotPassed
 from saltpeter.domain.job import Config, Job
 from saltpeter.domain.schedule import Passed, Plan, plan
-from saltpeter.domain.state import Awaited, NextSlot, Reason, SlotPassed
 from saltpeter.engine.board import Board
 from saltpeter.logs import fields
 

@@ -8,16 +8,10 @@ from typing import Protocol
 
 import attrs
 
+from saltpeter.domain.events import ExecutionId, Launched, LedgerEvent, Reason
 from saltpeter.domain.job import Hold
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import (
-    ExecutionId,
-    ExecutionState,
-    Launched,
-    LedgerEvent,
-    Reason,
-    RunState,
-)
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict
 
 

@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import attrs
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import Alike
 from saltpeter.store.output import INDEX_BITS
 

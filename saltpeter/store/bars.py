@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from saltpeter.domain.state import Reason
+from saltpeter.domain.events import Reason
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Active, Bar, Bars, Passed
 from saltpeter.store.codec import from_us, to_us

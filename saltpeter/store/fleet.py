@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.outcome import End, Outcome
-from saltpeter.domain.state import ExecutionId
 from saltpeter.engine.storage import Done, MachineRecord
 from saltpeter.store.codec import from_us, to_us
 from saltpeter.store.schema import RING

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from saltpeter.domain.events import ExecutionId, KillRequested, Launched, Reason
 from saltpeter.domain.job import Hold
-from saltpeter.domain.state import ExecutionId, ExecutionState, KillRequested, Launched, Reason, RunState
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Passed
 from saltpeter.store.codec import from_us, load_outcome, to_us

@@ -10,7 +10,7 @@ from typing import TypeAlias, Union
 
 from typing_extensions import assert_never
 
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Awaited,
     Bound,
     CameLate,

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import attrs
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import LogLine, Piece
 from saltpeter.errors import StoreRefused
 from saltpeter.store.codec import clean, from_us, to_us

@@ -13,15 +13,9 @@ from typing import TypeVar
 import attrs
 import trio
 
+from saltpeter.domain.events import ExecutionId, Launched, LedgerEvent, RunStarted
 from saltpeter.domain.job import Hold
-from saltpeter.domain.state import (
-    ExecutionId,
-    ExecutionState,
-    Launched,
-    LedgerEvent,
-    RunStarted,
-    RunState,
-)
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.engine.clock import now
 from saltpeter.engine.storage import (
     Active,

@@ -18,8 +18,7 @@ import attrs
 import trio
 from typing_extensions import assert_never
 
-from saltpeter.domain.outcome import Outcome
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Awaited,
     Bound,
     CameLate,
@@ -38,6 +37,7 @@ from saltpeter.domain.state import (
     Started,
     Targeted,
 )
+from saltpeter.domain.outcome import Outcome
 from saltpeter.logs import escape, escape_lines, fields
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime
 from typing import TypeAlias
 
-from saltpeter.domain.state import Reason
+from saltpeter.domain.events import Reason
 from saltpeter.engine.storage import Answer, Downtime, Passed
 from saltpeter.store.codec import from_us, to_us
 from saltpeter.store.history import find_run

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from saltpeter.domain.state import RunStarted, Targeted
+from saltpeter.domain.events import RunStarted, Targeted
 from saltpeter.endpoints import session
 from saltpeter.endpoints.frames import Frames
 from saltpeter.endpoints.http import HEAD_S

@@ -10,8 +10,8 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
+from saltpeter.domain.events import Bound, CameLate, ExecutionId, Retrying, RunStarted
 from saltpeter.domain.outcome import LEASE_S, End
-from saltpeter.domain.state import Bound, CameLate, ExecutionId, Retrying, RunStarted
 from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.engine.execution import LOG_CHARS, BadToken, UnknownExecution
 from saltpeter.engine.latecomers import MOST_ATTEMPTS, ORPHAN_S

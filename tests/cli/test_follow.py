@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from saltpeter.cli.follow import follow
 from saltpeter.client import Client
-from saltpeter.domain.state import RunEnded
+from saltpeter.domain.events import RunEnded
 from saltpeter.domain.verdict import Verdict
 from tests.endpoints.rig import dial, now
 from tests.endpoints.scene import DB01, DB02, RUN, Scene

@@ -9,23 +9,21 @@ from types import MappingProxyType
 import attrs
 import trio
 
-from saltpeter.domain.job import Config, Hold, Job, Settings, Target
-from saltpeter.domain.outcome import End, Outcome
-from saltpeter.domain.schedule import Fields, Schedule
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Ended,
     Event,
     ExecutionId,
-    ExecutionState,
     HoldEnded,
     HoldSet,
     Launched,
     OutputGrew,
     RunStarted,
-    RunState,
-    State,
     Targeted,
 )
+from saltpeter.domain.job import Config, Hold, Job, Settings, Target
+from saltpeter.domain.outcome import End, Outcome
+from saltpeter.domain.schedule import Fields, Schedule
+from saltpeter.domain.state import ExecutionState, RunState, State
 from saltpeter.endpoints.auth import Gate, NoTokens
 from saltpeter.endpoints.control import ControlEndpoint
 from saltpeter.endpoints.http import Front

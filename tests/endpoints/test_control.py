@@ -9,17 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from saltpeter.domain import outcome as outcomes
-from saltpeter.domain.state import (
-    Configured,
-    ExecutionId,
-    NextSlot,
-    Paused,
-    Retrying,
-    RunEnded,
-    Started,
-    State,
-    StoreFares,
-)
+from saltpeter.domain.events import Configured, ExecutionId, NextSlot, Paused, Retrying, RunEnded, Started, StoreFares
+from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.conversation import MERGE_S
 from saltpeter.engine.board import Board

@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from saltpeter.domain.changes import Changes
-from saltpeter.domain.job import Hold
-from saltpeter.domain.outcome import LOST
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     CameLate,
     Configured,
     Ended,
@@ -36,11 +34,12 @@ from saltpeter.domain.state import (
     RunEnded,
     RunStarted,
     Started,
-    State,
     StoreFares,
     Targeted,
-    apply,
 )
+from saltpeter.domain.job import Hold
+from saltpeter.domain.outcome import LOST
+from saltpeter.domain.state import State, apply
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.deltas import MERGE_S, Deltas, Texts
 from tests.endpoints.rig import NOON, Peer, dial

@@ -14,16 +14,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import CameLate, Confirmed, Launched, NextSlot, RunEnded
+from saltpeter.domain.events import Started as WrapperStarted
 from saltpeter.domain.outcome import LOST
-from saltpeter.domain.state import (
-    CameLate,
-    Confirmed,
-    Launched,
-    NextSlot,
-    RunEnded,
-    State,
-)
-from saltpeter.domain.state import Started as WrapperStarted
+from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.board import Board
 from tests.endpoints.rig import NOON, Peer, dial, now

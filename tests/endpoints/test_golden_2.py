@@ -14,9 +14,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import CameLate, Configured, HoldSet, NextSlot, Paused, RunEnded
 from saltpeter.domain.job import Hold
 from saltpeter.domain.outcome import LOST
-from saltpeter.domain.state import CameLate, Configured, HoldSet, NextSlot, Paused, RunEnded, State
+from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.board import Board
 from tests.endpoints.rig import NOON, dial, now

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.endpoints.machines import FIRST_FRAME_S, MachinesEndpoint
 from saltpeter.endpoints.session import BACKLOG_MESSAGES, SILENCE_S
 from saltpeter.engine.execution import BadToken, Link, UnknownExecution

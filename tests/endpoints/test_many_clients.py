@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from saltpeter.domain.state import RunEnded, RunStarted, Targeted
+from saltpeter.domain.events import RunEnded, RunStarted, Targeted
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.http import Front
 from tests.endpoints.rig import Peer, dial, now

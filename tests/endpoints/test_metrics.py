@@ -9,8 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
-from saltpeter.domain.outcome import LOST
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     CameLate,
     Confirmed,
     Ended,
@@ -23,6 +22,7 @@ from saltpeter.domain.state import (
     SlotPassed,
     Targeted,
 )
+from saltpeter.domain.outcome import LOST
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.metrics import Metrics
 from saltpeter.engine.board import Board

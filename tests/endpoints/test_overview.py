@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from saltpeter.domain.events import Configured, Ended, ExecutionId, NextSlot, RunStarted
 from saltpeter.domain.outcome import LOST
-from saltpeter.domain.state import Configured, Ended, ExecutionId, NextSlot, RunStarted
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints import verbs
 from saltpeter.endpoints.forms import BadRequest, Moment

@@ -11,10 +11,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import pytest
 
-from saltpeter.domain.job import Job
-from saltpeter.domain.outcome import LOST, MAINTENANCE, End, Outcome
-from saltpeter.domain.schedule import Fields, Schedule
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Confirmed,
     Ended,
     ExecutionId,
@@ -26,9 +23,12 @@ from saltpeter.domain.state import (
     RunEnded,
     RunStarted,
     SlotPassed,
-    State,
     Targeted,
 )
+from saltpeter.domain.job import Job
+from saltpeter.domain.outcome import LOST, MAINTENANCE, End, Outcome
+from saltpeter.domain.schedule import Fields, Schedule
+from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints import verbs
 from saltpeter.endpoints.forms import BadRequest, Moment

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from saltpeter.domain.state import Started
+from saltpeter.domain.events import Started
 from saltpeter.endpoints.readiness import PATIENCE_S, Check, Finding, judge, of_config, of_launcher, of_store
 from saltpeter.engine.board import Board
 from saltpeter.engine.storage import StoreHealth, Writing

@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import ExecutionId, Reason, RunStarted, SlotPassed
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import End
 from saltpeter.domain.schedule import Fields, Misfire, Schedule
-from saltpeter.domain.state import ExecutionId, Reason, RunStarted, SlotPassed
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.record import telling_of_the_store
 from saltpeter.errors import CommandRefused

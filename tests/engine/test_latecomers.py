@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import CameLate, ExecutionId, RunStarted
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import CameLate, ExecutionId, RunStarted
 from saltpeter.engine.execution import BadToken, UnknownExecution
 from saltpeter.engine.latecomers import ORPHAN
 from sp_wrapper import wire

@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import Reason, RunStarted, SlotPassed
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import Reason, RunStarted, SlotPassed
 from saltpeter.engine.execution import FORCE_S, Manner
 from saltpeter.errors import CommandRefused
 from sp_wrapper import wire

@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import CameLate, Ended, ExecutionId, KillRequested, LedgerEvent
 from saltpeter.domain.job import Retry
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import CameLate, Ended, ExecutionId, KillRequested, LedgerEvent
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.execution import FORCE_S, Manner
 from saltpeter.engine.launcher import KillThroughWrapper

@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import ExecutionId, Launched
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import ExecutionId, Launched
 from saltpeter.engine.launcher import AskStatus, Call, StartWrapper
 from sp_wrapper import wire
 from tests.helpers.bottle import Bottle, Script, bottle, fleet, job

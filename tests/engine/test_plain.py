@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import ExecutionId
 from saltpeter.engine.launcher import KillPlain, StartPlain
 from tests.helpers.bottle import bottle, fleet, job
 from tests.helpers.fake_launcher import Reply

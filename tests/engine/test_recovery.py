@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import Reason, RunStarted, SlotPassed
 from saltpeter.domain.job import Job, Overlap, Retry, Share
-from saltpeter.domain.state import Reason, RunStarted, SlotPassed
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.execution import Manner
 from saltpeter.engine.launcher import AskStatus, Call, KillThroughWrapper

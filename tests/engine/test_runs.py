@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import Launched, Reason, Retrying, RunStarted, SlotPassed
 from saltpeter.domain.job import Maintenance, Overlap, Retry, Share
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import Launched, Reason, Retrying, RunStarted, SlotPassed
 from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import CommandRefused, LaunchError
 from tests.helpers.bottle import NOON, Bottle, Script, bottle, fleet, job

@@ -9,8 +9,9 @@ import attrs
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import Configured, RunStarted, SlotPassed
 from saltpeter.domain.job import Config, Job
-from saltpeter.domain.state import Configured, RunStarted, SlotPassed, State
+from saltpeter.domain.state import State
 from saltpeter.engine.board import Board
 from saltpeter.engine.scheduler import Scheduler
 from tests.helpers.bottle import NOON, SETTINGS, bottle, fleet, job, now

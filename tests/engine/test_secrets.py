@@ -13,10 +13,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.events import CameLate, ExecutionId
 from saltpeter.domain.job import Job, Retry, SecretSource
 from saltpeter.domain.order import wrapper_env
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import CameLate, ExecutionId
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.secrets import TOTAL_BYTES, VALUE_BYTES, Vault, read_secrets
 from saltpeter.errors import SecretError

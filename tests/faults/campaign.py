@@ -13,7 +13,7 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from tests.faults.fleet import Fleet, Work
 from tests.helpers.daemon import Process, eventually, kill
 

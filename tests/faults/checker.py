@@ -11,9 +11,10 @@ from itertools import takewhile
 import attrs
 
 from saltpeter.domain.config import Host
+from saltpeter.domain.events import ExecutionId, Reason
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import TERMINATED_TEXT, End, Outcome
-from saltpeter.domain.state import ExecutionId, ExecutionState, Reason
+from saltpeter.domain.state import ExecutionState
 from saltpeter.engine.reload import Directory
 from saltpeter.engine.storage import Passed
 from tests.faults import command

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import attrs
 
-from saltpeter.domain.state import ExecutionId, ExecutionState, RunState
+from saltpeter.domain.events import ExecutionId
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.engine.storage import Passed
 from saltpeter.store import history, output
 from saltpeter.store.places import Places

@@ -10,10 +10,11 @@ import attrs
 import pytest
 
 from saltpeter.domain import outcome as outcomes
+from saltpeter.domain.events import ExecutionId, Reason
 from saltpeter.domain.job import Job, Target, TargetType
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.schedule import Fields, Schedule
-from saltpeter.domain.state import ExecutionId, ExecutionState, Reason, RunState
+from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Passed
 from tests.faults import command

@@ -17,10 +17,11 @@ from typing import Any
 import attrs
 import trio
 
+from saltpeter.domain.events import Configured, Ended, ExecutionId, LedgerEvent, RunEnded
 from saltpeter.domain.job import Config, Job, Maintenance, Settings, Target, TargetType
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.schedule import Fields, Schedule
-from saltpeter.domain.state import Configured, Ended, ExecutionId, LedgerEvent, RunEnded, State
+from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.board import Board
 from saltpeter.engine.execution import Execution

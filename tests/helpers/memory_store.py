@@ -11,21 +11,18 @@ from datetime import datetime
 import attrs
 import trio
 
-from saltpeter.domain.job import Config, Hold, Settings
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Awaited,
     ExecutionId,
-    ExecutionState,
     LedgerEvent,
     Reason,
     Retrying,
     RunStarted,
-    RunState,
     SlotPassed,
-    State,
     Targeted,
-    apply,
 )
+from saltpeter.domain.job import Config, Hold, Settings
+from saltpeter.domain.state import ExecutionState, RunState, State, apply
 from saltpeter.engine.storage import Piece
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.store import alike, output
 from tests.store.test_output import empty_day
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from saltpeter.cli import main
 from saltpeter.cli.store import in_words
+from saltpeter.domain.events import ExecutionId, RunEnded
 from saltpeter.domain.job import Retention as Policy
-from saltpeter.domain.state import ExecutionId, RunEnded
 from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import StoreError
 from saltpeter.store.backup import back_up, restore

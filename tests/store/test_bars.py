@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from saltpeter.domain.state import LedgerEvent, Reason, RunEnded, RunStarted, SlotPassed
+from saltpeter.domain.events import LedgerEvent, Reason, RunEnded, RunStarted, SlotPassed
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Active, Bar
 from saltpeter.store.sqlite import open_store

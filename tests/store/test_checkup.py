@@ -14,7 +14,7 @@ import pytest
 import trio
 from exceptiongroup import ExceptionGroup
 
-from saltpeter.domain.state import LedgerEvent, RunEnded, Targeted
+from saltpeter.domain.events import LedgerEvent, RunEnded, Targeted
 from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import StoreError
 from saltpeter.store import checkup

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from saltpeter.domain.state import RunEnded
+from saltpeter.domain.events import RunEnded
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.clock import now
 from saltpeter.store.sqlite import open_store

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import attrs
 
+from saltpeter.domain.events import CameLate, Ended, ExecutionId, RunEnded, RunStarted, Targeted
 from saltpeter.domain.job import Retention as Policy
 from saltpeter.domain.outcome import KILLED, LOST, MAINTENANCE, NO_RESPONSE, End, Outcome
-from saltpeter.domain.state import CameLate, Ended, ExecutionId, RunEnded, RunStarted, Targeted
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import MachineRecord
 from saltpeter.store.retention import Retention

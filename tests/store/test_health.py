@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from saltpeter.domain.events import Ended, RunEnded
 from saltpeter.domain.outcome import End, Outcome
-from saltpeter.domain.state import Ended, RunEnded
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Writing
 from saltpeter.errors import SlotTaken, StoreError

@@ -10,15 +10,12 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saltpeter.domain.job import Config, Settings
-from saltpeter.domain.outcome import End, Outcome
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Bound,
     CameLate,
     Confirmed,
     Ended,
     ExecutionId,
-    ExecutionState,
     KillRequested,
     Launched,
     LedgerEvent,
@@ -26,13 +23,13 @@ from saltpeter.domain.state import (
     Retrying,
     RunEnded,
     RunStarted,
-    RunState,
     SlotPassed,
     Started,
-    State,
     Targeted,
-    apply,
 )
+from saltpeter.domain.job import Config, Settings
+from saltpeter.domain.outcome import End, Outcome
+from saltpeter.domain.state import ExecutionState, RunState, State, apply
 from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import RunTaken, SlotTaken
 from saltpeter.store import history

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import LogLine, Piece
 from saltpeter.store import output
 from saltpeter.store.schema import OUTPUT

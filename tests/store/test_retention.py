@@ -13,8 +13,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saltpeter.domain.events import ExecutionId, LedgerEvent, Reason, RunEnded, SlotPassed, Targeted
 from saltpeter.domain.job import Retention as Policy
-from saltpeter.domain.state import ExecutionId, LedgerEvent, Reason, RunEnded, SlotPassed, Targeted
 from saltpeter.domain.verdict import Verdict
 from saltpeter.store import forgetting, retention
 from saltpeter.store.places import Partition

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.outcome import End
-from saltpeter.domain.state import ExecutionId
 from saltpeter.engine.storage import Piece
 from saltpeter.errors import StoreError
 from saltpeter.store.places import Places

@@ -18,8 +18,8 @@ import trio
 import trio.lowlevel
 import trio.testing
 
+from saltpeter.domain.events import Ended, ExecutionId, Reason, RunEnded, RunStarted, SlotPassed, Targeted
 from saltpeter.domain.outcome import End, Outcome
-from saltpeter.domain.state import Ended, ExecutionId, Reason, RunEnded, RunStarted, SlotPassed, Targeted
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import History, Piece, Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
@@ -286,7 +286,7 @@ import threading
 from pathlib import Path
 import trio
 from tests.store.test_sqlite import RUN, started, targeted
-from saltpeter.domain.state import ExecutionId
+from saltpeter.domain.events import ExecutionId
 from saltpeter.store.sqlite import open_store
 
 async def machine(store, name):

@@ -10,8 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from saltpeter.domain.outcome import KILLED
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Awaited,
     Ended,
     ExecutionId,
@@ -23,6 +22,7 @@ from saltpeter.domain.state import (
     SlotPassed,
     Targeted,
 )
+from saltpeter.domain.outcome import KILLED
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError

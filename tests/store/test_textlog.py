@@ -11,8 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltpeter.domain.outcome import KILLED, End, Outcome
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     CameLate,
     Confirmed,
     Ended,
@@ -26,6 +25,7 @@ from saltpeter.domain.state import (
     SlotPassed,
     Started,
 )
+from saltpeter.domain.outcome import KILLED, End, Outcome
 from saltpeter.domain.verdict import Verdict
 from saltpeter.store import textlog
 from saltpeter.store.textlog import LineCutter, TextLogs, file_name, shown

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from saltpeter.domain.state import Reason, SlotPassed, Targeted
+from saltpeter.domain.events import Reason, SlotPassed, Targeted
 from saltpeter.engine.storage import Answer, Downtime
 from saltpeter.errors import StoreError
 from saltpeter.store.lives import MARK_EVERY_S, live

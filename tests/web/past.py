@@ -11,8 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from saltpeter.domain.outcome import LOST, NO_RESPONSE, End, Outcome
-from saltpeter.domain.state import (
+from saltpeter.domain.events import (
     Confirmed,
     Ended,
     ExecutionId,
@@ -25,6 +24,7 @@ from saltpeter.domain.state import (
     Started,
     Targeted,
 )
+from saltpeter.domain.outcome import LOST, NO_RESPONSE, End, Outcome
 from saltpeter.domain.verdict import Verdict
 from saltpeter.store.sqlite import SqliteStore, open_store
 from sp_wrapper import wire
