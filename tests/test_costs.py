@@ -24,7 +24,7 @@ from saltpeter.store.readers import Readers
 from saltpeter.store.sqlite import SqliteStore, open_store
 from saltpeter.store.textlog import TextLogs
 from saltpeter.store.writer import Writer
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 from tests.endpoints.rig import NOON, dial, now
 from tests.endpoints.scene import FINE
 from tests.endpoints.test_machines import WHO, Known, Watched, connect
@@ -207,7 +207,7 @@ def test_a_block_of_output_is_one_entry_of_the_text_logs(tmp_path: Path) -> None
 
 
 def test_a_heartbeat_is_small() -> None:
-    frame = wire.encode(wire.About("backup", "backup_1762346049", "db01"), wire.Heartbeat(rss=1, cpu=1.0), NOON)
+    frame = frames.encode(wire.About("backup", "backup_1762346049", "db01"), wire.Heartbeat(rss=1, cpu=1.0), NOON)
     assert len(frame) < 250
     assert json.loads(frame)["type"] == "heartbeat"
 

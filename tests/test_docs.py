@@ -17,7 +17,7 @@ import pytest
 from saltpeter.cli import main
 from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.config import Host, assemble, parse_file
-from sp_wrapper import wire
+from sp_wrapper import codes
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -193,10 +193,10 @@ def test_the_exit_codes_are_those_of_the_code() -> None:
     rows = re.findall(r"^\| ([\d-]+) \| ([^|]+) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     meaning = {code: text for code, _, text in rows}
     named = {
-        wire.TIMED_OUT: "timeout",
-        wire.KILLED: "killed",
+        codes.TIMED_OUT: "timeout",
+        codes.KILLED: "killed",
         outcomes.HEARTBEAT_LOST: "heartbeat timeout",
-        wire.REFUSED: "refused",
+        codes.REFUSED: "refused",
         outcomes.FAILED: "error",
         **dict.fromkeys((126, 127), "the wrapper is not"),  # Salt's shell says so
     }

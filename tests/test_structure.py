@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 # Small things that everything above domain may use.
 LEAVES = frozenset({"saltpeter.errors", "saltpeter.logs", "saltpeter.host"})
-FROM_THE_WRAPPER = frozenset({"sp_wrapper", "sp_wrapper.wire", "sp_wrapper.codes", "sp_wrapper.seal"})
+FROM_THE_WRAPPER = frozenset(
+    {"sp_wrapper", "sp_wrapper.wire", "sp_wrapper.frames", "sp_wrapper.codes", "sp_wrapper.seal"}
+)
 
 _DOMAIN = frozenset({"saltpeter.domain", "saltpeter.errors", "sp_wrapper.wire", "sp_wrapper.codes"})
 _ENGINE = _DOMAIN | LEAVES | {"saltpeter.engine", "sp_wrapper.seal"}
@@ -32,7 +34,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "saltpeter.engine": _ENGINE,
     "saltpeter.launch": _ENGINE | {"saltpeter.launch"},
     "saltpeter.store": _ENGINE | {"saltpeter.store"},
-    "saltpeter.endpoints": _ENGINE | {"saltpeter.endpoints"},
+    "saltpeter.endpoints": _ENGINE | {"saltpeter.endpoints", "sp_wrapper.frames"},
     "saltpeter.daemon": _ASSEMBLY,
     "saltpeter.lab": _ENGINE | {"saltpeter.launch"},
     "saltpeter.deploy": _ENGINE | {"saltpeter.launch"},

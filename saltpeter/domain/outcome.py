@@ -6,7 +6,7 @@ import enum
 
 import attrs
 
-from sp_wrapper import wire
+from sp_wrapper import codes, wire
 
 HEARTBEAT_LOST = 253  # the lease ran out
 FAILED = 255  # the target did not respond, Salt or the wrapper failed
@@ -63,14 +63,14 @@ class Outcome:
         return self.end in (End.EXITED, End.REFUSED) or self.receipt is not None
 
 
-KILLED = Outcome(end=End.KILLED, code=wire.KILLED, text=TERMINATED_TEXT)
+KILLED = Outcome(end=End.KILLED, code=codes.KILLED, text=TERMINATED_TEXT)
 LOST = Outcome(end=End.LOST, code=HEARTBEAT_LOST, text=LOST_TEXT)
 NO_RESPONSE = Outcome(end=End.NO_RESPONSE, code=FAILED, text=NO_RESPONSE_TEXT)
 MAINTENANCE = Outcome(end=End.MAINTENANCE, code=FAILED, text=MAINTENANCE_TEXT)
 
 
 def timed_out(timeout_s: float) -> Outcome:
-    return Outcome(end=End.TIMED_OUT, code=wire.TIMED_OUT, text=f"[Job exceeded timeout of {timeout_s:g} seconds]")
+    return Outcome(end=End.TIMED_OUT, code=codes.TIMED_OUT, text=f"[Job exceeded timeout of {timeout_s:g} seconds]")
 
 
 def failed(text: str, code: int = FAILED) -> Outcome:
@@ -79,7 +79,7 @@ def failed(text: str, code: int = FAILED) -> Outcome:
 
 def launch_failed(code: int, text: str) -> Outcome:
     """What Salt's answer to a launch means when it is not 0."""
-    if code == wire.REFUSED:
+    if code == codes.REFUSED:
         return Outcome(end=End.REFUSED, code=code, text=text)
     return failed(f"Wrapper execution failed:\n{text}", code if code in (126, 127) else FAILED)
 

@@ -17,7 +17,7 @@ from saltpeter.endpoints.session import Session
 from saltpeter.endpoints.strangers import MOST
 from saltpeter.engine.execution import BadToken, Roster, UnknownExecution, Watch
 from saltpeter.logs import fields
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 
 FIRST_FRAME_S = 10.0
 FIRST_FRAME_CHARS = 16 * 1024  # before we know who speaks
@@ -69,15 +69,15 @@ class MachinesEndpoint:
         except wire.RemoteProtocolError as exc:
             await self._refuse(channel, about, "PROTOCOL", str(exc))
 
-    async def _first_frame(self, channel: Channel) -> wire.Frame:
+    async def _first_frame(self, channel: Channel) -> frames.Frame:
         with trio.move_on_after(FIRST_FRAME_S):
             text = await channel.receive()
             if len(text) > FIRST_FRAME_CHARS and not self._allow_legacy:
                 raise wire.RemoteProtocolError("the first message is too long")
-            return wire.decode_from_wrapper(text)
+            return frames.decode_from_wrapper(text)
         raise wire.RemoteProtocolError(f"no message within {FIRST_FRAME_S:g} seconds")
 
-    def _introduction(self, frame: wire.Frame) -> tuple[wire.Connect, wire.Frame | None]:
+    def _introduction(self, frame: frames.Frame) -> tuple[wire.Connect, frames.Frame | None]:
         """What introduces the wrapper, and what it has said beyond that."""
         if isinstance(frame.message, wire.Connect):
             return frame.message, None
@@ -97,7 +97,7 @@ class MachinesEndpoint:
         return watch
 
     async def _serve(
-        self, channel: Channel, about: wire.About, watch: Watch, hello: wire.Connect, first: wire.Frame | None
+        self, channel: Channel, about: wire.About, watch: Watch, hello: wire.Connect, first: frames.Frame | None
     ) -> None:
         length = await self._alone_from(watch)
         session = self._open(channel, about, watch, hello, length, implied=first is not None)
@@ -149,5 +149,5 @@ class MachinesEndpoint:
         name = f"{whom.job_instance}:{whom.machine}" if about else channel.peer
         facts = fields("wrapper.refused", run=whom.job_instance, machine=whom.machine, peer=channel.peer, code=code)
         log.warning("WebSocket: Refused %s: %s (%s)", name, text, code, extra=facts)
-        channel.tell(wire.encode(whom, wire.Refusal(code=code, message=text), self._now()))
+        channel.tell(frames.encode(whom, wire.Refusal(code=code, message=text), self._now()))
         await channel.aclose(UNWELCOME, code)

@@ -19,7 +19,7 @@ from saltpeter.endpoints.channel import Channel
 from saltpeter.endpoints.intake import Accepted, Intake, Pace, Repeat, merged
 from saltpeter.engine.execution import Watch
 from saltpeter.logs import fields
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 
 SILENCE_S = 60.0  # four leases: whoever lives has said something, or connects anew
 # For what an older connection of the same execution had accepted. While a disk is full that takes for ever, and a
@@ -105,9 +105,9 @@ class Session:
         return self._durable_seq
 
     def tell(self, message: wire.FromDaemon) -> None:
-        self._channel.tell(wire.encode(self._about, message, self._now()))
+        self._channel.tell(frames.encode(self._about, message, self._now()))
 
-    async def run(self, first: wire.Frame | None) -> None:
+    async def run(self, first: frames.Frame | None) -> None:
         """Serve until the wrapper goes; what was accepted from it is made durable all the same.
 
         Raises RemoteProtocolError.
@@ -135,21 +135,21 @@ class Session:
         with trio.move_on_after(DRAIN_S):
             await self._finished.wait()
 
-    async def _read(self, first: wire.Frame | None) -> None:
+    async def _read(self, first: frames.Frame | None) -> None:
         with trio.move_on_after(SILENCE_S) as silence:
             if first is not None:
                 await self._receive(first)
             async for text in self._channel:
                 if wait_s := self._pace.spend(1 + len(text) // wire.MAX_CHUNK, trio.current_time()):
                     await trio.sleep(wait_s)  # who talks too fast is read at our pace
-                await self._receive(wire.decode_from_wrapper(text))
+                await self._receive(frames.decode_from_wrapper(text))
                 silence.deadline = trio.current_time() + SILENCE_S
 
     async def _fetch_secrets(self) -> None:
         with self._fetching:
             self.tell(await self._watch.secrets())
 
-    async def _receive(self, frame: wire.Frame) -> None:
+    async def _receive(self, frame: frames.Frame) -> None:
         if frame.about != self._about:
             raise wire.RemoteProtocolError("a message about another execution")
         match frame.message:

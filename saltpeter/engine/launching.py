@@ -19,7 +19,7 @@ from saltpeter.engine.execution import Execution
 from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, Launcher
 from saltpeter.errors import LaunchError, LaunchUnknown
 from saltpeter.logs import fields
-from sp_wrapper import wire
+from sp_wrapper import codes, wire
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class WrapperLaunch(Launch):
             )
             execution.confirm()
             return
-        if execution.settled.is_set() or (answer.code == wire.REFUSED and machine in self._again):
+        if execution.settled.is_set() or (answer.code == codes.REFUSED and machine in self._again):
             return  # of two copies of an order one is refused: what the other one does, the machine tells when asked
         log.warning(
             "Wrapper execution failed on %s (retcode=%d): %s",
@@ -206,7 +206,7 @@ class WrapperLaunch(Launch):
             case "running" | "finished":
                 execution.confirm()
             case "refused":
-                execution.finish(outcomes.launch_failed(wire.REFUSED, answer.text))
+                execution.finish(outcomes.launch_failed(codes.REFUSED, answer.text))
             case "lost":
                 execution.finish(outcomes.failed("The wrapper died before it could record an end"))
             case "never seen":

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 
 MASK = 0x37FA213D
 MASK_BYTES = MASK.to_bytes(4, "big")
@@ -72,7 +72,7 @@ class Speaker:
     token: str
 
     def says(self, message: wire.FromWrapper) -> bytes:
-        return masked(wire.encode(self.about, message, datetime.now(timezone.utc)))
+        return masked(frames.encode(self.about, message, datetime.now(timezone.utc)))
 
     def connect(self) -> bytes:
         return self.says(wire.Connect(version="bench", token=self.token, secret="s" * 32, sent=0))

@@ -13,7 +13,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from saltpeter.wrapper_build import build
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 from tests.bench.frame import Sheet, at_most
 from tests.bench.site import scratch
 
@@ -37,11 +37,11 @@ class Greeted:
         try:
             ws = await request.accept()
             while True:
-                frame = wire.decode_from_wrapper(await ws.get_message())
+                frame = frames.decode_from_wrapper(await ws.get_message())
                 if isinstance(frame.message, wire.Connect):
                     self.at = time.time()
                     self.told.set()
-                await ws.send_message(wire.encode(frame.about, _ack(frame.message), frame.at))
+                await ws.send_message(frames.encode(frame.about, _ack(frame.message), frame.at))
         except ConnectionClosed:
             pass
 

@@ -15,7 +15,7 @@ from saltpeter.domain.events import ExecutionId
 from saltpeter.endpoints.machines import FIRST_FRAME_S, MachinesEndpoint
 from saltpeter.endpoints.session import BACKLOG_MESSAGES, SILENCE_S
 from saltpeter.engine.execution import BadToken, Link, UnknownExecution
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 from sp_wrapper.link import Timing
 from tests.endpoints.rig import NOON, Peer, dial, now
 
@@ -417,4 +417,4 @@ def test_whatever_happens_on_the_way_the_output_is_exact(
 async def say_bytes(wrapper: Peer, seq: int, offset: int, data: bytes) -> None:
     about = wire.About("backup", "backup_1762346049", "db01")
     if data or seq == 99:
-        await wrapper.ws.send_message(wire.encode(about, wire.Output(seq=seq, data=data, offset=offset), now()))
+        await wrapper.ws.send_message(frames.encode(about, wire.Output(seq=seq, data=data, offset=offset), now()))

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from saltpeter.domain.events import ExecutionId, Launched
 from saltpeter.domain.outcome import End
 from saltpeter.engine.launcher import AskStatus, Call, StartWrapper
-from sp_wrapper import wire
+from sp_wrapper import codes
 from tests.helpers.bottle import Bottle, Script, bottle, fleet, job
 from tests.helpers.fake_launcher import Reply
 
@@ -97,7 +97,7 @@ async def test_the_second_copy_of_an_order_is_refused_and_the_first_one_counts(
         def starts(name: str, call: Call) -> Reply:
             machine.restart()
             if len(machine.starts) > 1:
-                return Reply(wire.REFUSED, "refused: it was claimed on this machine before", after_s=0.5)
+                return Reply(codes.REFUSED, "refused: it was claimed on this machine before", after_s=0.5)
             return b.start_wrapper(name, call) or Reply(0, after_s=math.inf)
 
         machine.on_start, machine.on_call = starts, never_seen

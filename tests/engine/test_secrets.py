@@ -20,7 +20,7 @@ from saltpeter.domain.outcome import End
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.secrets import TOTAL_BYTES, VALUE_BYTES, Vault, read_secrets
 from saltpeter.errors import SecretError
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 from tests.helpers.bottle import NOON, Bottle, PlayedWrapper, Script, bottle, fleet, job
 from tests.helpers.memory_store import MemoryStore
 
@@ -128,7 +128,7 @@ async def test_together_they_fit_into_one_message() -> None:
     with pytest.raises(SecretError, match=f"the most is {TOTAL_BYTES}$"):
         await read_secrets(longest(2))
     most = wire.Secrets(env={"X" * 20: "\x01" * (TOTAL_BYTES - 20)})
-    assert len(wire.encode(wire.About("j" * 200, "j" * 220, "m" * 255), most, NOON)) < wire.MAX_FRAME
+    assert len(frames.encode(wire.About("j" * 200, "j" * 220, "m" * 255), most, NOON)) < wire.MAX_FRAME
 
 
 # --- one run's ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from saltpeter.endpoints.control_wire import decode as decode_request
 from saltpeter.endpoints.forms import BadRequest
 from saltpeter.endpoints.frames import Frames
 from saltpeter.endpoints.http import Front, Request, Response, Upgrade
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 
 CORPUS = Path(__file__).with_name("corpus")
 LONGEST = 4096  # bytes of one input
@@ -35,12 +35,12 @@ class Found(Exception):
 
 def fuzz_wire(data: bytes) -> None:
     """A frame is a message or refused; what was read is written and read again as the same."""
-    for decode in (wire.decode_from_wrapper, wire.decode_from_daemon):
+    for decode in (frames.decode_from_wrapper, frames.decode_from_daemon):
         try:
             frame = decode(data)
         except wire.RemoteProtocolError:
             continue
-        again = decode(wire.encode(frame.about, frame.message, frame.at))
+        again = decode(frames.encode(frame.about, frame.message, frame.at))
         if again != frame:
             raise Found(f"{frame} was read again as {again}")
 

@@ -14,6 +14,7 @@ import trio
 import trio_websocket
 
 from sp_wrapper import wire
+from sp_wrapper.frames import Frame, decode_from_wrapper, encode
 
 Message = TypeVar("Message")
 
@@ -26,7 +27,7 @@ class Daemon:
 
     _home: trio.Nursery
     port: int = 0
-    frames: list[wire.Frame] = attrs.field(factory=list)
+    frames: list[Frame] = attrs.field(factory=list)
     output: dict[str, bytearray] = attrs.field(factory=dict)
     cuts: dict[str, int] = attrs.field(factory=dict)
     at: list[float] = attrs.field(factory=list)  # trio's time of each frame
@@ -77,7 +78,7 @@ class Daemon:
 
     async def send(self, run: str, message: wire.FromDaemon) -> None:
         about = next(f.about for f in self.frames if f.about.job_instance == run)
-        await self._links[run].send_message(wire.encode(about, message, datetime.now(timezone.utc)))
+        await self._links[run].send_message(encode(about, message, datetime.now(timezone.utc)))
 
     async def _handle(self, request: trio_websocket.WebSocketRequest) -> None:
         link = await request.accept()
@@ -85,7 +86,7 @@ class Daemon:
         outputs = 0
         try:
             while True:
-                frame = wire.decode_from_wrapper(await link.get_message())
+                frame = decode_from_wrapper(await link.get_message())
                 run = frame.about.job_instance
                 self._links[run] = link
                 self.frames.append(frame)

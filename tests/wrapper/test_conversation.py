@@ -14,7 +14,7 @@ import trio_websocket
 from exceptiongroup import catch
 from trio.testing import MockClock, memory_stream_pair
 
-from sp_wrapper import channel, claim, link, state, wire
+from sp_wrapper import channel, claim, frames, link, state, wire
 from sp_wrapper.account import Account
 from sp_wrapper.conversation import Conversation
 from sp_wrapper.journal import Journal
@@ -70,10 +70,10 @@ async def _peer(stream: Any, answers: Answers, heard: Heard) -> None:
         request = await trio_websocket.wrap_server_stream(nursery, stream)
         websocket = await request.accept()
         while True:
-            frame = wire.decode_from_wrapper(await websocket.get_message())
+            frame = frames.decode_from_wrapper(await websocket.get_message())
             heard.append((trio.current_time(), frame.message))
             for answer in answers(frame.message):
-                await websocket.send_message(wire.encode(frame.about, answer, frame.at))
+                await websocket.send_message(frames.encode(frame.about, answer, frame.at))
 
 
 def polite(message: object) -> list[wire.FromDaemon]:

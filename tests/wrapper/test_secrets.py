@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sp_wrapper import channel, wire
+from sp_wrapper import channel, frames, wire
 from tests.wrapper.conftest import Machine, alive, eventually, names, until
 from tests.wrapper.daemon import Daemon
 from tests.wrapper.test_faults import reporters
@@ -172,7 +172,7 @@ async def test_a_wrapper_that_dies_while_waiting_is_reported(impatient: Machine,
 
 def test_a_message_with_secrets_shows_nothing_of_them() -> None:
     message = given(PASSWORD="hunter2")
-    frame = wire.decode_from_daemon(wire.encode(wire.About("j", "j_1", "m"), message, NOON))
+    frame = frames.decode_from_daemon(frames.encode(wire.About("j", "j_1", "m"), message, NOON))
     assert frame.message == message
     assert "hunter2" not in repr(frame) + str(frame) + repr(channel.Secrets(message.env, ""))
 
@@ -182,10 +182,10 @@ def test_a_message_with_secrets_shows_nothing_of_them() -> None:
 )
 def test_what_cannot_be_an_environment_breaks_the_protocol(env: object) -> None:
     with pytest.raises(wire.RemoteProtocolError):
-        wire.decode_from_daemon(json.dumps({**HEAD, "type": "secrets", "env": env}))
+        frames.decode_from_daemon(json.dumps({**HEAD, "type": "secrets", "env": env}))
 
 
 @pytest.mark.parametrize(("more", "wants"), [({}, False), ({"wants_secrets": True}, True)])
 def test_older_wrappers_want_none(more: Mapping[str, Any], wants: bool) -> None:
-    frame = wire.decode_from_wrapper(json.dumps({**HEAD, "type": "connect", **more}))
+    frame = frames.decode_from_wrapper(json.dumps({**HEAD, "type": "connect", **more}))
     assert frame.message.wants_secrets is wants

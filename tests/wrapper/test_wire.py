@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, 123456, tzinfo=timezone.utc)
 
@@ -62,17 +62,17 @@ anything = st.recursive(
 
 @given(abouts, from_wrapper)
 def test_what_a_wrapper_says_is_what_the_daemon_reads(about: wire.About, message: wire.FromWrapper) -> None:
-    assert wire.decode_from_wrapper(wire.encode(about, message, NOON)) == wire.Frame(about, NOON, message)
+    assert frames.decode_from_wrapper(frames.encode(about, message, NOON)) == frames.Frame(about, NOON, message)
 
 
 @given(abouts, from_daemon)
 def test_what_the_daemon_says_is_what_a_wrapper_reads(about: wire.About, message: wire.FromDaemon) -> None:
-    assert wire.decode_from_daemon(wire.encode(about, message, NOON)) == wire.Frame(about, NOON, message)
+    assert frames.decode_from_daemon(frames.encode(about, message, NOON)) == frames.Frame(about, NOON, message)
 
 
 @given(st.text() | st.binary() | anything.map(json.dumps))
 def test_no_text_does_more_than_break_the_protocol(text: str | bytes) -> None:
-    for decode in (wire.decode_from_wrapper, wire.decode_from_daemon):
+    for decode in (frames.decode_from_wrapper, frames.decode_from_daemon):
         with pytest.raises(wire.RemoteProtocolError):
             decode(text)
 
@@ -82,10 +82,10 @@ def test_no_field_does_more_than_break_the_protocol(
     about: wire.About, message: wire.FromWrapper, data: st.DataObject
 ) -> None:
     """A message with one of its fields replaced by anything is read, or refused in order."""
-    fields: dict[str, Any] = json.loads(wire.encode(about, message, NOON))
+    fields: dict[str, Any] = json.loads(frames.encode(about, message, NOON))
     fields[data.draw(st.sampled_from(sorted(fields)))] = data.draw(anything)
     try:
-        frame = wire.decode_from_wrapper(json.dumps(fields))
+        frame = frames.decode_from_wrapper(json.dumps(fields))
     except wire.RemoteProtocolError as error:
         assert str(error)  # noqa: PT017  the peer is told
     else:
@@ -94,8 +94,8 @@ def test_no_field_does_more_than_break_the_protocol(
 
 def test_fields_that_are_not_known_are_left_alone() -> None:
     """So that newer wrappers can speak to older daemons, and the other way round."""
-    fields = json.loads(wire.encode(wire.About("j", "j_1", "m"), wire.Heartbeat(), NOON)) | {"mood": "fine"}
-    assert wire.decode_from_wrapper(json.dumps(fields)).message == wire.Heartbeat()
+    fields = json.loads(frames.encode(wire.About("j", "j_1", "m"), wire.Heartbeat(), NOON)) | {"mood": "fine"}
+    assert frames.decode_from_wrapper(json.dumps(fields)).message == wire.Heartbeat()
 
 
 def test_a_frame_of_the_first_wrappers_is_understood() -> None:
@@ -103,6 +103,6 @@ def test_a_frame_of_the_first_wrappers_is_understood() -> None:
         '{"type": "output", "job_name": "backup", "job_instance": "backup_1", "machine": "db01",'
         ' "timestamp": "2026-03-02T12:00:00Z", "stream": "stdout", "seq": 4, "data": "hello"}'
     )
-    frame = wire.decode_from_wrapper(text)
+    frame = frames.decode_from_wrapper(text)
     assert frame.message == wire.Output(seq=4, data=b"hello")
     assert (frame.about, frame.at) == (wire.About("backup", "backup_1", "db01"), NOON.replace(microsecond=0))

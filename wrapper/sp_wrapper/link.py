@@ -11,7 +11,7 @@ import attrs
 import trio
 import trio_websocket
 
-from sp_wrapper import trust, wire
+from sp_wrapper import frames, trust, wire
 from sp_wrapper.order import Order
 
 RECEIVE_BUFFER = 64 * 1024
@@ -64,12 +64,12 @@ class Link:
     async def send(self, message: wire.FromWrapper) -> None:
         """Raises TooSlowError; the connection is of no use after that, half a frame may be in it."""
         with trio.fail_after(self._timing.send_s):
-            await self._socket.send_message(wire.encode(self._about, message, self._now()))
+            await self._socket.send_message(frames.encode(self._about, message, self._now()))
 
     async def receive(self) -> wire.FromDaemon:
         """The next message about our run. Raises RemoteProtocolError."""
         while True:
-            frame = wire.decode_from_daemon(await self._socket.get_message())
+            frame = frames.decode_from_daemon(await self._socket.get_message())
             if frame.about == self._about:
                 message: wire.FromDaemon = frame.message
                 return message
