@@ -9,7 +9,7 @@ import random
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from saltpeter import logs
-from saltpeter.domain.config import Host
+from saltpeter.domain.config import Assembly, Host
 from saltpeter.domain.events import Configured
 from saltpeter.domain.job import Config, Settings
 from saltpeter.domain.state import State
@@ -45,7 +45,6 @@ from saltpeter.engine.reload import Directory, Reloader, report
 from saltpeter.engine.roster import Executions
 from saltpeter.engine.runs import Runs
 from saltpeter.engine.scheduler import Scheduler
-from saltpeter.engine.storage import StoreHealth
 from saltpeter.engine.tokens import Tokens, load_key
 from saltpeter.launch.counted import CountedLauncher
 from saltpeter.launch.local import LocalLauncher
@@ -53,7 +52,7 @@ from saltpeter.launch.salt import SaltLauncher
 from saltpeter.logs import fields
 from saltpeter.store.lives import live
 from saltpeter.store.retention import Retention
-from saltpeter.store.sqlite import open_store
+from saltpeter.store.sqlite import SqliteStore, open_store
 from saltpeter.store.textlog import TextLogs
 from sp_wrapper import __version__
 
@@ -102,6 +101,30 @@ async def _obey_signals(
                 stop.set()
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Ground:
+    """What a daemon stands on: what it has read and opened, and the nursery of its services."""
+
+    conf_d: Directory
+    assembly: Assembly
+    tokens: TokenFile
+    board: Board
+    store: SqliteStore
+    ports: Listening
+    services: trio.Nursery
+    metrics: Metrics
+    pulse: Pulse
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force; conf.d may change them."""
+        return self.board.state.config.settings
+
+    def of_state(self, name: str) -> Path:
+        """A file in the state directory."""
+        return Path(self.settings.statedir) / name
+
+
 @attrs.define(eq=False)
 class Daemon:
     """One daemon, not yet running. `debug` adds to what conf.d says."""
@@ -126,6 +149,28 @@ class Daemon:
 
         Raises ConfigError, StoreError, AddressInUse or LaunchError when it cannot start.
         """
+        async with self._standing() as ground:
+            means = await self._means(ground)
+            await ground.services.start(live, ground.store, now)
+            await remember(ground.store, ground.board)
+            async with trio.open_nursery() as runs_nursery:
+                runs = Runs(means, runs_nursery, self._reread_to_the_end)
+                last_slots = await ground.store.last_slots()
+                scheduler = Scheduler(ground.board, now, runs.due, runs.note, last_slots)
+                await take_up(ground.store, ground.board, runs)
+                await trio.lowlevel.checkpoint()  # so that the runs have put down who may speak for them
+                await _open_doors(ground, means, runs)
+                await self._keep_current(ground, scheduler)
+                runs_nursery.start_soon(scheduler.serve, name="scheduler")
+                _tune_garbage_collection()
+                log.info("Ready: %s", ground.ports.addresses, extra=fields("daemon.ready", version=__version__))
+                with watching(LagWatch(_both_told(ground.metrics, ground.pulse))):
+                    yield ground.ports.addresses
+                runs_nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _standing(self) -> AsyncIterator[Ground]:
+        """Read conf.d, open the store, bind the ports. Leaving ends the services and closes what was opened."""
         conf_d = Directory(str(self.directory), self.host, now)
         assembly = await trio.to_thread.run_sync(conf_d.load)
         settings = assembly.config.settings
@@ -139,100 +184,98 @@ class Daemon:
             listening(settings, tokens, tls) as ports,
             trio.open_nursery() as services,
         ):
-            text_logs, metrics, pulse = TextLogs(Path(settings.logdir)), Metrics(board, store.health), Pulse(now())
-            await services.start(text_logs.run)
-            launchers = await self._launchers(settings, services, metrics)
-            means = Means(
-                record=Recorder(store, board, Copies((text_logs, metrics, pulse)), metrics.committed),
-                executions=Executions(),
-                launchers=launchers,
-                now=now,
-                settings=lambda: board.state.config.settings,
-                machines_url=ports.addresses.machines_url,
-                chance=random.SystemRandom(),
-                tokens=Tokens(await trio.to_thread.run_sync(load_key, Path(settings.statedir) / KEY_FILE)),
-                allow_legacy=settings.allow_legacy_wrappers,
+            yield Ground(
+                conf_d=conf_d,
+                assembly=assembly,
+                tokens=tokens,
+                board=board,
+                store=store,
+                ports=ports,
+                services=services,
+                metrics=Metrics(board, store.health),
+                pulse=Pulse(now()),
             )
-            await services.start(live, store, now)
-            await remember(store, board)
-            async with trio.open_nursery() as runs_nursery:
-                runs = Runs(means, runs_nursery, self._reread_to_the_end)
-                scheduler = Scheduler(board, now, runs.due, runs.note, await store.last_slots())
-                await take_up(store, board, runs)
-                await trio.lowlevel.checkpoint()  # so that the runs have put down who may speak for them
-                endpoint = MachinesEndpoint(Roster(means, store), now, settings.allow_legacy_wrappers)
-                machines = endpoint.front(most_strangers())
-                checks = _checks(board, store.health, launchers, ports.addresses)
-                audit = Audit(Path(settings.statedir) / AUDIT_FILE)
-                gate = await self._gate(board, tokens, ports, audit)
-                told = (gate, checks, metrics.scrape, pulse, audit.note)
-                controlled = ControlEndpoint(board, store, runs, __version__, now, *told)
-                control = controlled.front(most_strangers())
-                _observe(metrics, machines=machines, control=control)
-                await services.start(gate.watch)
-                await ports.serve(services, machines=machines, control=control)
-                retention = Retention(lambda: board.state.config.settings.retention, store, now)
-                await services.start(retention.serve)
-                self._reloader = Reloader(conf_d, assembly, self._applier(board, scheduler, retention))
-                await services.start(self._reloader.serve)
-                services.start_soon(watch_steps, scheduler.stir, name="clock")
-                runs_nursery.start_soon(scheduler.serve, name="scheduler")
-                _tune_garbage_collection()
-                log.info("Ready: %s", ports.addresses, extra=fields("daemon.ready", version=__version__))
-                with watching(LagWatch(_both_told(metrics, pulse))):
-                    yield ports.addresses
-                runs_nursery.cancel_scope.cancel()
             services.cancel_scope.cancel()
 
     def _configure_logs(self, settings: Settings) -> None:
         logs.configure(debug=settings.debug or self.debug, format="json" if settings.log_format == "json" else "text")
 
-    async def _gate(self, board: Board, tokens: TokenFile, ports: Listening, audit: Audit) -> Gate:
-        statedir = Path(board.state.config.settings.statedir)
-        key = await trio.to_thread.run_sync(load_key, statedir / SESSION_KEY_FILE)
-        names = own_names(socket.gethostname())
+    async def _means(self, ground: Ground) -> Means:
+        """What the runs work with: the record of them, and the ways to machines."""
+        text_logs = TextLogs(Path(ground.settings.logdir))
+        await ground.services.start(text_logs.run)
+        copies = Copies((text_logs, ground.metrics, ground.pulse))
+        return Means(
+            record=Recorder(ground.store, ground.board, copies, ground.metrics.committed),
+            executions=Executions(),
+            launchers=await self._launchers(ground),
+            now=now,
+            settings=lambda: ground.settings,
+            machines_url=ground.ports.addresses.machines_url,
+            chance=random.SystemRandom(),
+            tokens=Tokens(await trio.to_thread.run_sync(load_key, ground.of_state(KEY_FILE))),
+            allow_legacy=ground.settings.allow_legacy_wrappers,
+        )
 
-        def required() -> bool:
-            return ports.is_exposed or board.state.config.settings.require_tokens
-
-        def hosts() -> Collection[str]:
-            settings = board.state.config.settings
-            return (*names, settings.api_ws_bind_addr, *settings.api_ws_hosts)
-
-        return Gate(tokens, key, now, required, hosts, audit.note)
-
-    def _applier(self, board: Board, scheduler: Scheduler, retention: Retention) -> Callable[[Config], None]:
-        def apply(config: Config) -> None:
-            before = board.state.config.settings
-            self._configure_logs(config.settings)
-            board.post(Configured(config=config, at=now()))
-            scheduler.stir()
-            if config.settings.retention != before.retention:
-                retention.stir()
-
-        return apply
-
-    async def _launchers(self, settings: Settings, services: trio.Nursery, metrics: Metrics) -> dict[str, Launcher]:
-        local = LocalLauncher(str(Path(settings.statedir) / "wrappers"))
-        await services.start(local.serve)
+    async def _launchers(self, ground: Ground) -> dict[str, Launcher]:
+        settings = ground.settings
+        local = LocalLauncher(str(ground.of_state("wrappers")))
+        await ground.services.start(local.serve)
         if settings.executor != "salt":
             return {"local": local}
         salt = SaltLauncher(settings.master_config, after_import=lambda: self._configure_logs(settings))
-        await services.start(salt.serve)
-        return {"local": local, "salt": CountedLauncher(salt, metrics.salt_failed)}
+        await ground.services.start(salt.serve)
+        return {"local": local, "salt": CountedLauncher(salt, ground.metrics.salt_failed)}
+
+    async def _keep_current(self, ground: Ground, scheduler: Scheduler) -> None:
+        """Forget what is old, follow what is written in conf.d, and heed the clock."""
+        retention = Retention(lambda: ground.settings.retention, ground.store, now)
+        await ground.services.start(retention.serve)
+
+        def apply(config: Config) -> None:
+            before = ground.settings.retention
+            self._configure_logs(config.settings)
+            ground.board.post(Configured(config=config, at=now()))
+            scheduler.stir()
+            if config.settings.retention != before:
+                retention.stir()
+
+        self._reloader = Reloader(ground.conf_d, ground.assembly, apply)
+        await ground.services.start(self._reloader.serve)
+        ground.services.start_soon(watch_steps, scheduler.stir, name="clock")
 
 
-def _checks(
-    board: Board,
-    health: Callable[[], Awaitable[StoreHealth]],
-    launchers: Mapping[str, Launcher],
-    addresses: Addresses,
-) -> dict[str, Check]:
+async def _open_doors(ground: Ground, means: Means, runs: Runs) -> None:
+    """Let wrappers and clients in."""
+    machines = MachinesEndpoint(Roster(means, ground.store), now, means.allow_legacy).front(most_strangers())
+    audit = Audit(ground.of_state(AUDIT_FILE))
+    gate = await _gate(ground, audit)
+    told = (gate, _checks(ground, means.launchers), ground.metrics.scrape, ground.pulse, audit.note)
+    control = ControlEndpoint(ground.board, ground.store, runs, __version__, now, *told).front(most_strangers())
+    _observe(ground.metrics, machines=machines, control=control)
+    await ground.services.start(gate.watch)
+    await ground.ports.serve(ground.services, machines=machines, control=control)
+
+
+async def _gate(ground: Ground, audit: Audit) -> Gate:
+    key = await trio.to_thread.run_sync(load_key, ground.of_state(SESSION_KEY_FILE))
+    names = own_names(socket.gethostname())
+
+    def required() -> bool:
+        return ground.ports.is_exposed or ground.settings.require_tokens
+
+    def hosts() -> Collection[str]:
+        return (*names, ground.settings.api_ws_bind_addr, *ground.settings.api_ws_hosts)
+
+    return Gate(ground.tokens, key, now, required, hosts, audit.note)
+
+
+def _checks(ground: Ground, launchers: Mapping[str, Launcher]) -> dict[str, Check]:
     """What must hold for the daemon to be ready."""
     checks = {
-        "config": readiness.of_config(board),
-        "ports": readiness.always(str(addresses)),
-        "store": readiness.of_store(health),
+        "config": readiness.of_config(ground.board),
+        "ports": readiness.always(str(ground.ports.addresses)),
+        "store": readiness.of_store(ground.store.health),
     }
     if "salt" in launchers:
         checks["salt"] = readiness.of_launcher(launchers["salt"], "the Salt master")
