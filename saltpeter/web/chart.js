@@ -21,7 +21,7 @@ export function coloursOf(element) {
   return found;
 }
 
-export const xOf = ({ from, to }, width, at) => ((at - from) / (to - from)) * width;
+const xOf = ({ from, to }, width, at) => ((at - from) / (to - from)) * width;
 export const atOf = ({ from, to }, width, x) => from + (x / width) * (to - from);
 
 /** Where an item stands in its row: {x, y, width, height} in pixels from the row's corner. */

@@ -5,7 +5,7 @@ import { ask, redraw } from './session.js';
 import { span } from './times.js';
 import { html } from './ui.js';
 
-export const RESULTS = 20;
+const RESULTS = 20;
 const TOGETHER_MS = 60; // rows that come into sight within this time are asked for at once
 const AT_ONCE = 200; // jobs in one request
 const NEVER = Object.freeze({ usual: null, runs: [] });

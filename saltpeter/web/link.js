@@ -6,7 +6,7 @@ const SILENCE_MS = 20_000; // after that long without a word we ask whether anyb
 const PATIENCE_MS = 8_000; // for the answer
 
 /** A request that the daemon refused; `code` is for programs, the message for people. */
-export class Refused extends Error {
+class Refused extends Error {
   constructor({ code, message }) {
     super(message);
     this.code = code;
@@ -14,7 +14,7 @@ export class Refused extends Error {
 }
 
 /** The connection went before the answer came: the request may have been obeyed or not. */
-export class Disconnected extends Error {
+class Disconnected extends Error {
   constructor() {
     super('the connection was lost before the answer came');
   }

@@ -4,7 +4,7 @@ import { instant } from './model.js';
 import { stateOfOutcome } from './parts.js';
 
 /** Failures first, what is over and well last. */
-export const ORDER = ['failed', 'lost', 'timeout', 'killed', 'skipped', 'paused', 'running', 'waiting', 'ok'];
+const ORDER = ['failed', 'lost', 'timeout', 'killed', 'skipped', 'paused', 'running', 'waiting', 'ok'];
 export const LIVING = new Set(['paused', 'running', 'waiting']);
 
 /** `told` is what is known of the run, or undefined; `beats` the machines' parts as they were at their last heartbeats. */

@@ -72,7 +72,7 @@ export function kill({ job, run, machines, hit }) {
 
 async function killAll(operation, { job, run }) {
   const { runs } = await ask('killCron', { cron: job, job_instance: run }, (id) => operation.awaits.add(id));
-  handOver(operation, runs.reduce((sum, each) => sum + each.told.length, 0));
+  handOver(operation, toldIn(runs));
 }
 
 /** One machine after the other, with no more under way than the daemon waits for. */
@@ -82,7 +82,7 @@ async function killSome(operation, { job, run, machines }) {
     await until(() => operation.awaits.size - operation.receipts.size - operation.over < AT_ONCE);
     try {
       const { runs } = await ask('killMachine', { cron: job, machine, job_instance: run }, (id) => operation.awaits.add(id));
-      told += runs.reduce((sum, each) => sum + each.told.length, 0);
+      told += toldIn(runs);
     } catch (error) {
       if (error.code !== 'not_running') throw error;
       operation.over += 1; // it has ended meanwhile
@@ -92,6 +92,8 @@ async function killSome(operation, { job, run, machines }) {
   }
   finish(operation);
 }
+
+const toldIn = (runs) => runs.reduce((sum, each) => sum + each.told.length, 0);
 
 function handOver(operation, told) {
   if (operation.stage === 'done') return; // the receipt was quicker
@@ -113,13 +115,7 @@ export function halt(verb, { job, run, machines, hit }) {
   const word = verb === 'pause' ? 'Pause' : 'Resume';
   const does = verb === 'pause' ? 'Stops all processes of the command, without ending them,' : 'Lets the stopped processes go on';
   const title = `${word} ${run}`;
-  const act = () => {
-    const operation = begin(title);
-    carryOut(operation, async () => {
-      const told = await handedOver(verb, { cron: job, job_instance: run }, machines);
-      advance(operation, { stage: 'done', text: `handed over to ${plural(told, 'machine')}` });
-    });
-  };
+  const act = () => send(title, verb, { cron: job, job_instance: run }, machines);
   const details = html`<p>${does} on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
   confirm({ title: `${title}?`, details, label: `${word} on ${plural(hit.length, 'machine')}`, act });
 }
@@ -131,15 +127,19 @@ export function sendSignal({ job, run, machines, hit }) {
   if (!mayAct()) return;
   const act = (form) => {
     const signal = form.get('signal');
-    const operation = begin(`${signal} to ${run}`);
-    carryOut(operation, async () => {
-      const told = await handedOver('signal', { cron: job, job_instance: run, signal }, machines);
-      advance(operation, { stage: 'done', text: `handed over to ${plural(told, 'machine')}` });
-    });
+    send(`${signal} to ${run}`, 'signal', { cron: job, job_instance: run, signal }, machines);
   };
   const details = html`<p><label>Signal <select name="signal" autofocus>${SIGNALS.map((name) => html`<option>${name}</option>`)}</select></label></p>
     <p>goes to the command and all its processes on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
   confirm({ title: `Signal ${run}`, details, label: `Send to ${plural(hit.length, 'machine')}`, act });
+}
+
+function send(title, verb, value, machines) {
+  const operation = begin(title);
+  carryOut(operation, async () => {
+    const told = await handedOver(verb, value, machines);
+    advance(operation, { stage: 'done', text: `handed over to ${plural(told, 'machine')}` });
+  });
 }
 
 /** Ask for something on all machines (null) or on some; how many were told. */
@@ -148,7 +148,7 @@ async function handedOver(verb, value, machines) {
   let told = 0;
   for (let start = 0; start < parts.length; start += AT_ONCE) {
     const answers = await Promise.all(parts.slice(start, start + AT_ONCE).map((part) => ask(verb, { ...value, ...part })));
-    for (const { runs } of answers) told += runs.reduce((sum, each) => sum + each.told.length, 0);
+    for (const { runs } of answers) told += toldIn(runs);
   }
   return told;
 }
@@ -204,8 +204,6 @@ export function described({ ended, survived }) {
   const parts = [ended.length && `ended ${named(ended)}`, survived.length && `survived: ${named(survived)}`];
   return parts.filter(Boolean).join('; ') || 'nothing was left to end';
 }
-
-
 
 const ENDS = { 'now+1h': 'in an hour', 'now+4h': 'in four hours', 'now+1d': 'in a day', '': 'when somebody ends it' };
 

@@ -17,7 +17,7 @@ export function find(model, { query, filter, group, sort }) {
   return sorted(model, found, sort);
 }
 
-export const filters = {
+const filters = {
   all: () => true,
   failing: isFailing,
   running: (model, job) => model.runningByJob.has(job.name),

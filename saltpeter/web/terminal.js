@@ -8,10 +8,10 @@ const REACH = 500; // lines that the cursor can go back up
 const LONGEST_ESCAPE = 4096; // an escape sequence that goes on for longer is none
 const WIDEST = 100_000; // columns the cursor can be sent to
 const LONGEST_LINE = 200_000; // characters, before it is broken
-export const MOST_LINES = 200_000;
-export const MOST_CHARACTERS = 64 * 1024 * 1024; // kept, roughly
+const MOST_LINES = 200_000;
+const MOST_CHARACTERS = 64 * 1024 * 1024; // kept, roughly
 
-export const PLAIN = Object.freeze({});
+const PLAIN = Object.freeze({});
 
 /** A line is a list of runs {text, style}; a style has any of fg, bg (0 to 255 or '#rrggbb'), bold, dim, … */
 export class Screen {
@@ -181,7 +181,7 @@ const FLAGS = { 1: 'bold', 2: 'dim', 3: 'italic', 4: 'underline', 7: 'inverse', 
 const UNFLAGS = { 22: ['bold', 'dim'], 23: ['italic'], 24: ['underline'], 27: ['inverse'], 29: ['strike'] };
 
 /** `style` after the numbers of an SGR sequence. */
-export function styled(style, numbers) {
+function styled(style, numbers) {
   let next = { ...style };
   for (let at = 0; at < numbers.length; at += 1) {
     const number = numbers[at] ?? 0;
@@ -216,7 +216,7 @@ function longColour([kind, ...rest]) {
 }
 
 /** `line` with `text` written over it from `column` on; what lies beyond its end is filled with spaces. */
-export function overwritten(line, column, text, style) {
+function overwritten(line, column, text, style) {
   const length = lengthOf(line);
   if (column === length) return joined(line, { text, style });
   const before = cut(line, 0, column);

@@ -1,9 +1,9 @@
 // Instants and spans as people read them. Instants are milliseconds of the daemon's clock.
 
-const SECOND = 1000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
+export const SECOND = 1000;
+export const MINUTE = 60 * SECOND;
+export const HOUR = 60 * MINUTE;
+export const DAY = 24 * HOUR;
 
 const two = (number) => String(number).padStart(2, '0');
 

@@ -1,12 +1,9 @@
 // A stretch of time as pixels: {from, to} in ms, how it is zoomed and moved, and where its marks stand. Pure.
 
-const SECOND = 1000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
+import { DAY, HOUR, MINUTE, SECOND } from './times.js';
 
-export const SHORTEST = 10 * SECOND;
-export const LONGEST = 400 * DAY;
+const SHORTEST = 10 * SECOND;
+const LONGEST = 400 * DAY;
 const STEPS = [
   ...[1, 5, 10, 30].map((count) => count * SECOND),
   ...[1, 5, 10, 30].map((count) => count * MINUTE),
