@@ -72,24 +72,21 @@ def _kept(context: click.Context, parameter: click.Parameter, value: Path | None
     context.meta[f"saltpeter.{parameter.name}"] = value
 
 
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-_TOKEN_OPTION = click.option(
+def _file_option(name: str, variable: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A file that opens the daemon's door; `access` finds it in the context, and the command need not know."""
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    return click.option(name, type=file, metavar="FILE", envvar=variable, expose_value=False, callback=_kept, help=text)
+
+
+_TOKEN_OPTION = _file_option(
     "--token-file",
-    type=_FILE,
-    metavar="FILE",
-    envvar="SALTPETER_TOKEN_FILE",
-    expose_value=False,
-    callback=_kept,
-    help=f"Holds the token to show to a URL. [default: $SALTPETER_TOKEN_FILE, else ${TOKEN_VARIABLE} itself]",
+    "SALTPETER_TOKEN_FILE",
+    f"Holds the token to show to a URL. [default: $SALTPETER_TOKEN_FILE, else ${TOKEN_VARIABLE} itself]",
 )
-_CA_OPTION = click.option(
+_CA_OPTION = _file_option(
     "--ca",
-    type=_FILE,
-    metavar="FILE",
-    envvar="SALTPETER_CA",
-    expose_value=False,
-    callback=_kept,
-    help="Certificates to trust behind a URL of wss://. [default: $SALTPETER_CA, else those of this host]",
+    "SALTPETER_CA",
+    "Certificates to trust behind a URL of wss://. [default: $SALTPETER_CA, else those of this host]",
 )
 
 

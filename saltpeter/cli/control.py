@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -170,12 +170,14 @@ def _survivors(end: Mapping[str, Any]) -> bool:
 # --- pause, resume, signal -----------------------------------------------------------------------
 
 
+def _some_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which of a job's processes are meant, and how to answer."""
+    return machines_argument(run_option(json_option(socket_option(command))))
+
+
 @click.command()
 @job_argument
-@machines_argument
-@run_option
-@json_option
-@socket_option
+@_some_of_a_run
 def pause(job: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None) -> None:
     """Stop the processes of JOB where they are.
 
@@ -190,10 +192,7 @@ def pause(job: str, machines: tuple[str, ...], instance: str | None, as_json: bo
 
 @click.command()
 @job_argument
-@machines_argument
-@run_option
-@json_option
-@socket_option
+@_some_of_a_run
 def resume(job: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None) -> None:
     """Let the processes of JOB that were paused go on.
 
@@ -208,10 +207,7 @@ def resume(job: str, machines: tuple[str, ...], instance: str | None, as_json: b
 @click.command()
 @job_argument
 @click.argument("signal")
-@machines_argument
-@run_option
-@json_option
-@socket_option
+@_some_of_a_run
 def signal(
     *, job: str, signal: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None
 ) -> None:
