@@ -10,15 +10,15 @@ import hashlib
 import math
 import secrets
 import shlex
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import PurePosixPath
 
 import attrs
-import trio
 
-from saltpeter.engine.launcher import Answer, Launcher, StartPlain
+from saltpeter.engine.launcher import Answer, Launcher, StartPlain, ask
 from saltpeter.launch.salt import SaltLauncher
+from saltpeter.launch.serving import serving
 
 PIECE = 90_000  # bytes; as base64 it fits into one argument of a program, of which Linux takes 128 KiB
 ANSWER_S = 60.0  # for a machine that is there; its Salt may be busy with something else
@@ -65,19 +65,14 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@asynccontextmanager
-async def salt(master_config: str, after_import: Callable[[], None]) -> AsyncIterator[Launcher]:
-    """A way to machines by the Salt master of that configuration. Raises LaunchError."""
-    launcher = SaltLauncher(master_config, after_import=after_import)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(launcher.serve)
-        yield launcher
-        nursery.cancel_scope.cancel()
+def salt(master_config: str, after_import: Callable[[], None]) -> AbstractAsyncContextManager[Launcher]:
+    """A way to machines by the Salt master of that configuration. Entering it raises LaunchError."""
+    return serving(SaltLauncher(master_config, after_import=after_import))
 
 
 async def look(launcher: Launcher, machines: Collection[str], path: str, within_s: float) -> dict[str, Found]:
     """What of a wrapper is at `path` on each of `machines`. Raises LaunchUnknown and LaunchError."""
-    answers = await _ask(launcher, f"path={shlex.quote(path)}\n{_LOOK}", machines, within_s)
+    answers = await _told(launcher, f"path={shlex.quote(path)}\n{_LOOK}", machines, within_s)
     return {machine: _found(machine, answers.get(machine)) for machine in machines}
 
 
@@ -123,7 +118,7 @@ async def place(
     going = list(machines)
     for number, step in enumerate(steps):
         progress(number, len(steps))
-        answers = await _ask(launcher, step, going, ANSWER_S)
+        answers = await _told(launcher, step, going, ANSWER_S)
         found = {machine: _found(machine, answers.get(machine)) for machine in going}
         failed |= {machine: each for machine, each in found.items() if each.problem}
         going = [machine for machine in going if machine not in failed]
@@ -142,15 +137,8 @@ def _steps(path: str, content: bytes, mode: int) -> Iterator[str]:
     yield f"{names}digest={digest(content)} mode={mode:o}\n{_PLACE}"
 
 
-async def _ask(launcher: Launcher, command: str, machines: Collection[str], within_s: float) -> dict[str, Answer]:
+async def _told(launcher: Launcher, command: str, machines: Collection[str], within_s: float) -> dict[str, Answer]:
     """What those of `machines` say to a shell command that answer in time."""
     run = f"wrapper-{secrets.token_hex(8)}"
     call = StartPlain(command=command, run=run, job="wrapper", user=None, cwd=None, env={}, timeout_s=math.inf)
-    ticket, heard = launcher.ticket(), dict[str, Answer]()
-    async with launcher.answers(ticket) as answers:
-        await launcher.publish(ticket, call, machines)
-        with trio.move_on_after(within_s):
-            while len(heard) < len(machines):
-                answer = await answers.receive()
-                heard[answer.machine] = answer
-    return heard
+    return await ask(launcher, call, machines, within_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias, Union
@@ -122,3 +123,17 @@ class Launcher(Protocol):
 
     async def reachable(self) -> bool:
         """Does the way to the machines itself answer (is the Salt master up)?"""
+
+
+async def ask(
+    launcher: Launcher, call: Call, machines: Collection[str], within_s: float = math.inf
+) -> dict[str, Answer]:
+    """What those of `machines` say to `call` that answer in time. Raises as `Launcher.publish` does."""
+    ticket, heard = launcher.ticket(), dict[str, Answer]()
+    async with launcher.answers(ticket) as answers:
+        await launcher.publish(ticket, call, machines)
+        with trio.move_on_after(within_s):
+            while len(heard) < len(machines):
+                answer = await answers.receive()
+                heard[answer.machine] = answer
+    return heard

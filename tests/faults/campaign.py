@@ -23,34 +23,34 @@ CUT_OFF_S = (0.5, 6.0)  # a machine hears nothing
 FULL_S = (0.5, 3.0)  # a disk stays full
 LAUNCH_S = 5.0  # in which some wrapper is started
 
-WORKS = (
-    Work(
-        name="steady",
-        schedule="*/4 * * * * *",
-        machines=("m01", "m02", "m03"),
-        size=100_000,
-        seconds=2,
-        fails=30,
-        more={"misfire": "all"},
-    ),
-    Work(
-        name="again",
-        schedule="*/7 * * * * *",
-        machines=("m04", "m05"),
-        size=5_000,
-        seconds=0.5,
-        fails=50,
-        more={"retries": 2, "retry_delay": 1, "overlap": "allow"},
-    ),
-    Work(name="queue", schedule="*/5 * * * * *", machines=("m06",), size=1_000, seconds=7, more={"overlap": "queue"}),
-    Work(
-        name="replace", schedule="*/9 * * * * *", machines=("m04",), size=9_000, seconds=12, more={"overlap": "replace"}
-    ),
-    Work(name="limit", schedule="*/10 * * * * *", machines=("m05",), size=100, seconds=60, more={"timeout": 3}),
-    Work(name="often", schedule="*/2 * * * * *", machines=("m06",), size=10),
-    Work(name="sweep"),
+STEADY = Work(
+    name="steady",
+    schedule="*/4 * * * * *",
+    machines=("m01", "m02", "m03"),
+    size=100_000,
+    seconds=2,
+    fails=30,
+    more={"misfire": "all"},
 )
-
+AGAIN = Work(
+    name="again",
+    schedule="*/7 * * * * *",
+    machines=("m04", "m05"),
+    size=5_000,
+    seconds=0.5,
+    fails=50,
+    more={"retries": 2, "retry_delay": 1, "overlap": "allow"},
+)
+QUEUE = Work(
+    name="queue", schedule="*/5 * * * * *", machines=("m06",), size=1_000, seconds=7, more={"overlap": "queue"}
+)
+REPLACE = Work(
+    name="replace", schedule="*/9 * * * * *", machines=("m04",), size=9_000, seconds=12, more={"overlap": "replace"}
+)
+LIMIT = Work(name="limit", schedule="*/10 * * * * *", machines=("m05",), size=100, seconds=60, more={"timeout": 3})
+OFTEN = Work(name="often", schedule="*/2 * * * * *", machines=("m06",), size=10)
+SWEEP = Work(name="sweep")
+WORKS = (STEADY, AGAIN, QUEUE, REPLACE, LIMIT, OFTEN, SWEEP)
 
 Fault: TypeAlias = tuple[int, Callable[[], Awaitable[None]]]  # with its weight
 

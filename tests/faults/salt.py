@@ -7,8 +7,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from tests.faults.campaign import Campaign, Fault
-from tests.faults.fleet import Work
+from tests.faults.campaign import AGAIN, LIMIT, QUEUE, STEADY, SWEEP, Campaign, Fault
 from tests.helpers.salt_lab import LabHandle
 
 MASTER_AWAY_S = (0.0, 3.0)
@@ -18,27 +17,11 @@ MINIONS = ("m1", "m2", "m3")
 
 # A minion starts five commands a second at most: what cannot be launched in time is passed over and tells nothing.
 WORKS_ON_SALT = (
-    Work(
-        name="steady",
-        schedule="*/5 * * * * *",
-        machines=MINIONS,
-        size=100_000,
-        seconds=2,
-        fails=30,
-        more={"misfire": "all"},
-    ),
-    Work(
-        name="again",
-        schedule="*/9 * * * * *",
-        machines=MINIONS[:2],
-        size=5_000,
-        seconds=0.5,
-        fails=50,
-        more={"retries": 1, "retry_delay": 1, "overlap": "allow"},
-    ),
-    Work(name="queue", schedule="*/6 * * * * *", machines=("m3",), size=1_000, seconds=8, more={"overlap": "queue"}),
-    Work(name="limit", schedule="*/11 * * * * *", machines=("m2",), size=100, seconds=60, more={"timeout": 3}),
-    Work(name="sweep", machines=MINIONS),
+    attrs.evolve(STEADY, schedule="*/5 * * * * *", machines=MINIONS),
+    attrs.evolve(AGAIN, schedule="*/9 * * * * *", machines=MINIONS[:2], more={**AGAIN.more, "retries": 1}),
+    attrs.evolve(QUEUE, schedule="*/6 * * * * *", machines=("m3",), seconds=8),
+    attrs.evolve(LIMIT, schedule="*/11 * * * * *", machines=("m2",)),
+    attrs.evolve(SWEEP, machines=MINIONS),
 )
 
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
-import trio
 
 from saltpeter.engine.launcher import Call, Launcher, StartPlain, StartWrapper
 from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
+from saltpeter.launch.serving import serving
 from tests.helpers.fake_launcher import MISSING, NOT_EXECUTABLE, FakeLauncher, FakeMachine, Reply
 from tests.helpers.salt_lab import LabHandle
 
@@ -88,17 +88,11 @@ async def fake_fleet(directory: Path) -> AsyncIterator[Fleet]:
 
 @asynccontextmanager
 async def local_fleet(directory: Path) -> AsyncIterator[Fleet]:
-    launcher = LocalLauncher(str(directory / "state"))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(launcher.serve)
+    async with serving(LocalLauncher(str(directory / "state"))) as launcher:
         yield _on_disk(launcher, directory)
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def salt_fleet(directory: Path, handle: LabHandle) -> AsyncIterator[Fleet]:
-    launcher = SaltLauncher(str(handle.lab.master_config))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(launcher.serve)
+    async with serving(SaltLauncher(str(handle.lab.master_config))) as launcher:
         yield _on_disk(launcher, directory)
-        nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from saltpeter.domain.job import Target, TargetType
-from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, KillPlain, KillThroughWrapper, Ping
+from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, KillPlain, KillThroughWrapper, Ping, ask
 from saltpeter.errors import LaunchError
 from tests.launch.fleets import MACHINES, Fleet, fake_fleet, local_fleet, plain, salt_fleet, wrapper
 
@@ -41,11 +41,10 @@ async def gather(answers: trio.MemoryReceiveChannel[Answer], count: int) -> list
     return sorted([await answers.receive() for _ in range(count)], key=lambda answer: answer.machine)
 
 
-async def ask(fleet: Fleet, call: Call, machines: Collection[str] = MACHINES) -> list[Answer]:
-    ticket = fleet.launcher.ticket()
-    async with fleet.launcher.answers(ticket) as answers:
-        await fleet.launcher.publish(ticket, call, machines)
-        return await gather(answers, len(machines))
+async def asked(fleet: Fleet, call: Call, machines: Collection[str] = MACHINES) -> list[Answer]:
+    """What they say, in the order of `machines`."""
+    heard = await ask(fleet.launcher, call, machines)
+    return [heard[machine] for machine in machines]
 
 
 def codes(answers: Sequence[Answer]) -> list[int]:
@@ -71,11 +70,11 @@ async def test_the_way_to_the_machines_is_open(fleet: Fleet) -> None:
 
 
 async def test_each_machine_answers_a_ping(fleet: Fleet) -> None:
-    assert await ask(fleet, Ping()) == [Answer("m1", 0, ""), Answer("m2", 0, "")]
+    assert await asked(fleet, Ping()) == [Answer("m1", 0, ""), Answer("m2", 0, "")]
 
 
 async def test_a_call_reaches_only_the_machines_it_is_for(fleet: Fleet) -> None:
-    assert await ask(fleet, wrapper(fleet.good, RUN), ["m2"]) == [Answer("m2", 0, f"start {RUN} on m2")]
+    assert await asked(fleet, wrapper(fleet.good, RUN), ["m2"]) == [Answer("m2", 0, f"start {RUN} on m2")]
     assert fleet.starts() == [f"m2 {RUN}"]
 
 
@@ -89,23 +88,23 @@ async def test_answers_given_before_anybody_listened_are_delivered_too(fleet: Fl
 
 
 async def test_each_wrapper_knows_which_machine_it_is_on(fleet: Fleet) -> None:
-    answers = await ask(fleet, wrapper(fleet.good, RUN))
+    answers = await asked(fleet, wrapper(fleet.good, RUN))
     assert answers == [Answer("m1", 0, f"start {RUN} on m1"), Answer("m2", 0, f"start {RUN} on m2")]
 
 
 async def test_a_wrapper_that_refuses_says_so(fleet: Fleet) -> None:
-    assert codes(await ask(fleet, wrapper(fleet.good, RUN, code=254))) == [254, 254]
+    assert codes(await asked(fleet, wrapper(fleet.good, RUN, code=254))) == [254, 254]
 
 
 async def test_a_missing_wrapper_is_127_with_a_text(fleet: Fleet) -> None:
-    [answer] = await ask(fleet, wrapper(fleet.missing, RUN), ["m1"])
+    [answer] = await asked(fleet, wrapper(fleet.missing, RUN), ["m1"])
     assert answer.code == 127
     assert fleet.missing in answer.text
     assert "No such file or directory" in answer.text
 
 
 async def test_a_wrapper_that_may_not_be_executed_is_126_with_a_text(fleet: Fleet) -> None:
-    [answer] = await ask(fleet, wrapper(fleet.not_executable, RUN), ["m1"])
+    [answer] = await asked(fleet, wrapper(fleet.not_executable, RUN), ["m1"])
     assert answer.code == 126
     assert "Permission denied" in answer.text
 
@@ -116,7 +115,7 @@ async def test_publishing_the_same_ticket_again_does_nothing_twice(fleet: Fleet)
         for _ in range(3):
             await fleet.launcher.publish(ticket, call, MACHINES)
         assert codes(await gather(answers, 2)) == [0, 0]
-        await ask(fleet, Ping())  # whatever was sent before this has been acted on now
+        await asked(fleet, Ping())  # whatever was sent before this has been acted on now
         with pytest.raises(trio.WouldBlock):
             answers.receive_nowait()
     assert fleet.starts() == [f"m1 {RUN}", f"m2 {RUN}"]
@@ -128,32 +127,32 @@ async def test_a_call_to_nobody_is_no_trouble(fleet: Fleet) -> None:
 
 
 async def test_another_ticket_is_another_call(fleet: Fleet) -> None:
-    await ask(fleet, wrapper(fleet.good, RUN), ["m1"])
-    await ask(fleet, wrapper(fleet.good, f"{RUN}2"), ["m1"])
+    await asked(fleet, wrapper(fleet.good, RUN), ["m1"])
+    await asked(fleet, wrapper(fleet.good, f"{RUN}2"), ["m1"])
     assert fleet.starts() == [f"m1 {RUN}", f"m1 {RUN}2"]
 
 
 async def test_a_wrapper_is_asked_about_its_run(fleet: Fleet) -> None:
-    [answer] = await ask(fleet, AskStatus(path=fleet.good, run=RUN), ["m1"])
+    [answer] = await asked(fleet, AskStatus(path=fleet.good, run=RUN), ["m1"])
     assert answer == Answer("m1", 0, f"--attempt=1 --status={RUN}  on m1")
 
 
 async def test_a_wrapper_that_is_not_connected_is_told_to_kill(fleet: Fleet) -> None:
-    [answer] = await ask(fleet, KillThroughWrapper(path=fleet.good, run=RUN), ["m1"])
+    [answer] = await asked(fleet, KillThroughWrapper(path=fleet.good, run=RUN), ["m1"])
     assert answer == Answer("m1", 0, f"--attempt=1 --kill={RUN}  on m1")
 
 
 async def test_a_plain_start_answers_with_its_code_and_all_it_wrote(fleet: Fleet) -> None:
-    [answer] = await ask(fleet, plain("echo out; echo err >&2; exit 4", RUN), ["m1"])
+    [answer] = await asked(fleet, plain("echo out; echo err >&2; exit 4", RUN), ["m1"])
     assert answer == Answer("m1", 4, "out\nerr\n")
 
 
 async def test_a_command_that_dies_of_a_signal_has_the_shells_code(fleet: Fleet) -> None:
-    assert codes(await ask(fleet, plain("kill -9 $$", RUN), ["m1"])) == [137]
+    assert codes(await asked(fleet, plain("kill -9 $$", RUN), ["m1"])) == [137]
 
 
 async def test_a_plain_start_that_takes_too_long_is_124(fleet: Fleet) -> None:
-    assert codes(await ask(fleet, plain("sleep 60", RUN, timeout_s=0.2), ["m1"])) == [124]
+    assert codes(await asked(fleet, plain("sleep 60", RUN, timeout_s=0.2), ["m1"])) == [124]
 
 
 async def test_a_running_plain_start_is_found_and_killed_on_its_machine_only(fleet: Fleet) -> None:
@@ -161,19 +160,19 @@ async def test_a_running_plain_start_is_found_and_killed_on_its_machine_only(fle
     async with fleet.launcher.answers(ticket) as answers:
         await fleet.launcher.publish(ticket, plain("sleep 60", RUN), MACHINES)
         with trio.fail_after(20):
-            while not all(answer.text for answer in await ask(fleet, FindPlain(ticket=ticket))):  # noqa: ASYNC110
+            while not all(answer.text for answer in await asked(fleet, FindPlain(ticket=ticket))):  # noqa: ASYNC110
                 await trio.sleep(0.05)
         kill = KillPlain(run=RUN, signal="TERM", grace_s=5)
-        assert await ask(fleet, kill, ["m1"]) == [Answer("m1", 0, "")]
+        assert await asked(fleet, kill, ["m1"]) == [Answer("m1", 0, "")]
         assert codes(await gather(answers, 1)) == [143]
-        [m1, m2] = await ask(fleet, FindPlain(ticket=ticket))
+        [m1, m2] = await asked(fleet, FindPlain(ticket=ticket))
         assert (m1.text, bool(m2.text)) == ("", True)
-        await ask(fleet, kill, ["m2"])
+        await asked(fleet, kill, ["m2"])
         assert codes(await gather(answers, 1)) == [143]
 
 
 async def test_a_kill_of_nothing_finds_nothing_left(fleet: Fleet) -> None:
-    assert await ask(fleet, KillPlain(run=f"{RUN}0", signal="TERM", grace_s=1), ["m1"]) == [Answer("m1", 0, "")]
+    assert await asked(fleet, KillPlain(run=f"{RUN}0", signal="TERM", grace_s=1), ["m1"]) == [Answer("m1", 0, "")]
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is(fleet: Fleet) -> None:

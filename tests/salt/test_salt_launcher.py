@@ -14,11 +14,12 @@ import trio
 import yaml
 
 from saltpeter.domain.job import Target, TargetType
-from saltpeter.engine.launcher import Answer, Call, FindPlain, Ping, StartPlain, StartWrapper
+from saltpeter.engine.launcher import Answer, FindPlain, Ping, StartPlain, StartWrapper, ask
 from saltpeter.errors import LaunchError, LaunchUnknown
 from saltpeter.lab import Lab, free_ports
 from saltpeter.launch import calls
 from saltpeter.launch.salt import SaltLauncher
+from saltpeter.launch.serving import serving
 from tests.helpers.salt_lab import LabHandle
 
 pytestmark = pytest.mark.salt
@@ -27,18 +28,15 @@ ALL = ("m1", "m2", "m3")
 
 
 @asynccontextmanager
-async def serving(config: Path, request_timeout_s: float = 10.0) -> AsyncIterator[SaltLauncher]:
-    launcher = SaltLauncher(str(config), request_timeout_s=request_timeout_s)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(launcher.serve)
+async def served(config: Path, request_timeout_s: float = 10.0) -> AsyncIterator[SaltLauncher]:
+    async with serving(SaltLauncher(str(config), request_timeout_s=request_timeout_s)) as launcher:
         with trio.fail_after(120):
             yield launcher
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
 async def launcher(salt_lab: LabHandle) -> AsyncIterator[SaltLauncher]:
-    async with serving(salt_lab.lab.master_config) as made:
+    async with served(salt_lab.lab.master_config) as made:
         yield made
 
 
@@ -61,18 +59,6 @@ def counting(directory: Path) -> tuple[StartWrapper, Path]:
 def plain(command: str) -> StartPlain:
     run = f"salt-{uuid.uuid4().hex}"
     return StartPlain(command=command, run=run, job="job", user=None, cwd=None, env={}, timeout_s=inf)
-
-
-async def ask(launcher: SaltLauncher, call: Call, *machines: str, within_s: float = 30) -> dict[str, Answer]:
-    """What those of `machines` say that answer in time."""
-    ticket, heard = launcher.ticket(), dict[str, Answer]()
-    async with launcher.answers(ticket) as answers:
-        await launcher.publish(ticket, call, machines)
-        with trio.move_on_after(within_s):
-            while len(heard) < len(machines):
-                answer = await answers.receive()
-                heard[answer.machine] = answer
-    return heard
 
 
 # --- targets ---
@@ -120,14 +106,14 @@ async def test_a_bad_target_is_refused_with_what_salt_says(
 
 async def test_nodegroups_are_those_of_the_masters_configuration(salt_lab: LabHandle, tmp_path: Path) -> None:
     groups = {"web": "L@m1,m2", "all": "N@web or m3"}
-    async with serving(changed(salt_lab.lab, tmp_path / "master", {"nodegroups": groups})) as launcher:
+    async with served(changed(salt_lab.lab, tmp_path / "master", {"nodegroups": groups})) as launcher:
         assert await launcher.match(Target("web", TargetType.NODEGROUP)) == ("m1", "m2")
         assert await launcher.match(Target("all", TargetType.NODEGROUP)) == ALL
         assert await launcher.match(Target("N@web and m2", TargetType.COMPOUND)) == ("m2",)
 
 
 async def test_who_may_not_see_the_keys_asks_the_master(salt_lab: LabHandle, tmp_path: Path) -> None:
-    async with serving(changed(salt_lab.lab, tmp_path / "master", {"pki_dir": str(tmp_path)})) as launcher:
+    async with served(changed(salt_lab.lab, tmp_path / "master", {"pki_dir": str(tmp_path)})) as launcher:
         assert await launcher.match(Target("m[12]")) == ("m1", "m2")
         assert await launcher.match(Target("kernel:Linux", TargetType.GRAIN)) == ALL
 
@@ -140,7 +126,7 @@ async def test_a_wrong_key_is_refused_until_it_is_right(salt_lab: LabHandle, tmp
     cache = salt_lab.lab.directory / "master" / f"cache-{uuid.uuid4().hex}"  # Salt wants it below its root_dir
     cache.mkdir()
     (cache / key.name).write_text("not the key")
-    async with serving(changed(salt_lab.lab, tmp_path / "master", {"cachedir": str(cache)})) as launcher:
+    async with served(changed(salt_lab.lab, tmp_path / "master", {"cachedir": str(cache)})) as launcher:
         with pytest.raises(LaunchError, match=r"refuses test\.ping from this user"):
             await launcher.publish(launcher.ticket(), Ping(), ALL)
         shutil.copy(key, cache / key.name)
@@ -160,13 +146,13 @@ async def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, text
 
 
 async def test_output_that_salt_drops_is_said(launcher: SaltLauncher) -> None:
-    heard = await ask(launcher, plain("head -c 3000000 /dev/zero | tr '\\0' x; exit 3"), "m1")
+    heard = await ask(launcher, plain("head -c 3000000 /dev/zero | tr '\\0' x; exit 3"), ["m1"])
     assert heard["m1"] == Answer("m1", 3, calls.TRIMMED_TEXT)
 
 
 async def test_what_salt_cannot_do_is_an_error_of_its_own(launcher: SaltLauncher) -> None:
     start = StartPlain(command="true", run="r", job="j", user="no-such-user", cwd=None, env={}, timeout_s=inf)
-    heard = await ask(launcher, start, "m1")
+    heard = await ask(launcher, start, ["m1"])
     assert heard["m1"] == Answer("m1", 255, "ERROR: User 'no-such-user' is not available")
 
 
@@ -176,7 +162,7 @@ async def test_wrappers_on_the_labs_minions_have_places_of_their_own(
     script = tmp_path / "wrapper.sh"
     script.write_text('#!/bin/sh\necho "$SP_STATEDIR"\n')
     script.chmod(0o755)
-    heard = await ask(launcher, StartWrapper(path=str(script), env={}), *ALL)
+    heard = await ask(launcher, StartWrapper(path=str(script), env={}), ALL)
     assert {name: answer.text for name, answer in heard.items()} == {
         name: str(salt_lab.lab.statedir(name)) for name in ALL
     }
@@ -184,8 +170,8 @@ async def test_wrappers_on_the_labs_minions_have_places_of_their_own(
 
 async def test_without_the_bus_the_job_cache_has_the_answers(salt_lab: LabHandle, tmp_path: Path) -> None:
     config = changed(salt_lab.lab, tmp_path / "master", {"ipc_mode": "tcp", "tcp_master_pub_port": free_ports(1)[0]})
-    async with serving(config) as launcher:
-        assert set(await ask(launcher, Ping(), *ALL)) == set(ALL)
+    async with served(config) as launcher:
+        assert set(await ask(launcher, Ping(), ALL)) == set(ALL)
 
 
 # --- minions and masters that come and go ---
@@ -195,10 +181,10 @@ async def test_a_stopped_minion_is_matched_but_does_not_answer(launcher: SaltLau
     await salt_lab.call(salt_lab.lab.stop_minion, "m3")
     try:
         assert await launcher.match(Target("*")) == ALL
-        assert set(await ask(launcher, Ping(), *ALL, within_s=3)) == {"m1", "m2"}
+        assert set(await ask(launcher, Ping(), ALL, within_s=3)) == {"m1", "m2"}
     finally:
         await salt_lab.call(salt_lab.lab.start_minion, "m3")
-    assert set(await ask(launcher, Ping(), *ALL)) == set(ALL)
+    assert set(await ask(launcher, Ping(), ALL)) == set(ALL)
 
 
 async def test_a_plain_start_is_not_sent_out_a_second_time(
@@ -212,7 +198,7 @@ async def test_a_plain_start_is_not_sent_out_a_second_time(
         await salt_lab.call(salt_lab.lab.stop_minion, "m3")
         await salt_lab.call(salt_lab.lab.start_minion, "m3")  # now it has forgotten the ticket
         await launcher.publish(ticket, call, ["m3"])
-        await ask(launcher, Ping(), "m3")
+        await ask(launcher, Ping(), ["m3"])
     assert log.read_text() == "ran\n"
 
 
@@ -239,7 +225,7 @@ async def test_a_master_that_is_down_is_known_at_once_and_the_ticket_is_good_for
 
 async def test_a_master_that_hangs_leaves_it_open_and_nothing_runs_twice(salt_lab: LabHandle, tmp_path: Path) -> None:
     call, log = counting(tmp_path)
-    async with serving(salt_lab.lab.master_config, request_timeout_s=1) as launcher:
+    async with served(salt_lab.lab.master_config, request_timeout_s=1) as launcher:
         ticket = launcher.ticket()
         async with launcher.answers(ticket) as answers:
             salt_lab.lab.freeze_master()
@@ -253,7 +239,7 @@ async def test_a_master_that_hangs_leaves_it_open_and_nothing_runs_twice(salt_la
             await salt_lab.call(salt_lab.lab.answering, ALL)
             await launcher.publish(ticket, call, ALL)
             assert {(await answers.receive()).machine for _ in ALL} == set(ALL)
-        await ask(launcher, Ping(), *ALL)
+        await ask(launcher, Ping(), ALL)
     assert sorted(log.read_text().split()) == list(ALL)
 
 
@@ -272,7 +258,7 @@ async def test_answers_survive_a_restart_of_the_master(launcher: SaltLauncher, s
     assert await answers_to(launcher, before) == done
     await launcher.publish(after, plain("echo done"), ["m1", "m2"])
     assert await answers_to(launcher, after) == done
-    assert (await ask(launcher, FindPlain(ticket=after), "m1"))["m1"].text == ""
+    assert (await ask(launcher, FindPlain(ticket=after), ["m1"]))["m1"].text == ""
 
 
 async def answers_to(launcher: SaltLauncher, ticket: str) -> set[Answer]:
@@ -286,7 +272,7 @@ async def test_a_master_that_never_started_is_down(tmp_path: Path) -> None:
     config = tmp_path / "master"
     settings = {"root_dir": str(tmp_path), "publish_port": publish_port, "ret_port": ret_port, "interface": "127.0.0.1"}
     config.write_text(yaml.safe_dump(settings))
-    async with serving(config) as launcher:
+    async with served(config) as launcher:
         assert not await launcher.reachable()
         with pytest.raises(LaunchUnknown):
             await launcher.match(Target("*"))
