@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from importlib.metadata import requires
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -179,6 +180,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         there = (page.parent / path).resolve() if path else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
+
+
+def test_every_script_of_the_page_is_explained() -> None:
+    text = (ROOT / "docs" / "web.md").read_text()
+    assert [each.name for each in (ROOT / "saltpeter" / "web").glob("*.js") if f"`{each.name}`" not in text] == []
+
+
+def test_every_library_has_its_reason() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    names = {re.split(r"[\[><= ;]", each)[0] for each in requires("saltpeter") or ()}
+    assert len(names) > 20
+    assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)] == []
 
 
 def test_every_page_is_listed_in_the_readme() -> None:
