@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -18,10 +18,10 @@ from saltpeter.endpoints.http import Front, Request, Response, Upgrade
 from saltpeter.endpoints.sockets import listen_tcp
 from saltpeter.endpoints.strangers import Strangers
 from tests.endpoints.rig import dial
+from tests.helpers.daemon import MINUTE, eventually
 
 MANY = 10_000
 ROOM = 400
-MINUTE = 60.0
 
 
 def test_the_one_that_has_waited_longest_goes() -> None:
@@ -68,7 +68,7 @@ async def test_who_is_known_is_no_stranger_any_more() -> None:
         listeners = await listen_tcp("127.0.0.1", 0)
         await nursery.start(front.serve, listeners)
         async with await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1]) as stream:
-            await until(lambda: front.strangers == 1)
+            await eventually(lambda: front.strangers == 1)
             await stream.send_all(
                 b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -79,12 +79,6 @@ async def test_who_is_known_is_no_stranger_any_more() -> None:
             assert b"hi" in await stream.receive_some(1000)
             assert (front.strangers, front.connected) == (0, 1)
         nursery.cancel_scope.cancel()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(MINUTE):
-        while not holds():  # noqa: ASYNC110  nobody could set an event
-            await trio.sleep(0.01)
 
 
 @pytest.fixture

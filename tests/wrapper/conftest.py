@@ -5,26 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 import pytest
 import trio
 
-from saltpeter.wrapper_build import build
 from sp_wrapper import claim, state, tree
 from sp_wrapper.claim import Processes
-from tests.wrapper.daemon import WAIT_S, Daemon, running_daemon
+from tests.wrapper.daemon import Daemon, running_daemon
 
 ENTRY = Path(__file__).with_name("entry.py")
-
-
-@pytest.fixture(scope="session")
-def wrapper_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("built") / "sp_wrapper.py"
-    build(file)
-    return file
 
 
 def alive(pid: int) -> bool:
@@ -39,13 +31,6 @@ def until(file: Path) -> str:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-async def eventually(holds: Callable[[], object]) -> None:
-    """Wait for something on disk or in /proc, of which nobody tells."""
-    with trio.fail_after(WAIT_S):
-        while not holds():  # noqa: ASYNC110 - nobody could set an event
-            await trio.sleep(0.02)
 
 
 @attrs.frozen

@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from sp_wrapper import state, tree, wire
-from tests.wrapper.conftest import Machine, alive, eventually, names
+from tests.helpers.daemon import eventually
+from tests.wrapper.conftest import Machine, alive, names
 from tests.wrapper.daemon import Daemon
 
 SLOW_COUNT = "for i in 1 2 3 4 5 6 7 8 9 10; do echo line $i; sleep 0.1; done"

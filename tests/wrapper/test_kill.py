@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from sp_wrapper import wire
-from tests.wrapper.conftest import Machine, alive, eventually, until
+from tests.helpers.daemon import eventually
+from tests.wrapper.conftest import Machine, alive, until
 from tests.wrapper.daemon import Daemon
 
 STUBBORN = "trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.wrapper.conftest import Machine, alive, eventually, until
+from tests.helpers.daemon import eventually
+from tests.wrapper.conftest import Machine, alive, until
 from tests.wrapper.daemon import Daemon
 from tests.wrapper.test_faults import kill_everything
 

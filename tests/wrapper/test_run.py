@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from sp_wrapper import tree, wire
-from tests.wrapper.conftest import Machine, alive, eventually, names, until
+from tests.helpers.daemon import eventually
+from tests.wrapper.conftest import Machine, alive, names, until
 from tests.wrapper.daemon import Daemon
 
 EVERY_BYTE = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 40 + 'é€😀\\r\\n\\x1b[31m'.encode() * 20000)"

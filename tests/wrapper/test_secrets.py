@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sp_wrapper import channel, frames, wire
-from tests.wrapper.conftest import Machine, alive, eventually, names, until
+from tests.helpers.daemon import eventually
+from tests.wrapper.conftest import Machine, alive, names, until
 from tests.wrapper.daemon import Daemon
 from tests.wrapper.test_faults import reporters
 

@@ -12,7 +12,8 @@ import attrs
 import pytest
 import trustme
 
-from tests.wrapper.conftest import Machine, eventually, names
+from tests.helpers.daemon import eventually
+from tests.wrapper.conftest import Machine, names
 from tests.wrapper.daemon import Daemon, running_daemon
 
 
