@@ -22,9 +22,8 @@ import attrs
 import trio
 
 from saltpeter import logs
-from saltpeter.daemon import Daemon
-from saltpeter.domain.job import Settings, Target
-from saltpeter.endpoints.metrics import Metrics
+from saltpeter.daemon import Daemon, Ground
+from saltpeter.domain.job import Target
 from saltpeter.engine.lag import LagWatch
 from saltpeter.engine.launcher import Answer, Call, Launcher, StartWrapper
 from saltpeter.host import host
@@ -86,7 +85,7 @@ class Plant(Daemon):
 
     fleet: Fleet = attrs.field(kw_only=True)
 
-    async def _launchers(self, settings: Settings, services: trio.Nursery, metrics: Metrics) -> dict[str, Launcher]:
+    async def _launchers(self, ground: Ground) -> dict[str, Launcher]:
         launcher = SimulatedLauncher(self.fleet)
         return {"salt": launcher, "local": launcher}
 
