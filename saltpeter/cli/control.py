@@ -14,7 +14,8 @@ from saltpeter.cli.follow import follow, verdict_code
 from saltpeter.cli.overview import overview
 from saltpeter.client import Client
 from saltpeter.domain.moments import span
-from saltpeter.errors import CommandRefused
+
+MAX_NAMES = 1000  # in one request, says the protocol
 
 machines_argument = click.argument("machines", nargs=-1)
 run_option = click.option("--run", "instance", metavar="ID", help="Only this run, where several of the job live.")
@@ -100,10 +101,10 @@ def kill(
     saltpeter kill backup
     saltpeter kill backup db01 db02 --signal INT --grace 30s
     """
-    requests = _kill_requests(job, machines, _given(job_instance=instance, signal=number, grace=_seconds(grace)))
+    options = _given(cron=job, job_instance=instance, signal=number, grace=_seconds(grace))
     if not yes and screen.asked_by_a_person():
         _confirm(where, job, machines, instance)
-    receipts = ask(where, lambda client: _kill(client, requests))
+    receipts = ask(where, lambda client: _kill(client, options, machines))
     if as_json:
         screen.print_json(receipts)
     else:
@@ -123,10 +124,10 @@ def _seconds(text: str | None) -> float | None:
         raise click.BadParameter(str(error), param_hint="--grace") from error
 
 
-def _kill_requests(job: str, machines: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    if machines:
-        return [("killMachine", {"cron": job, "machine": machine, **options}) for machine in machines]
-    return [("killCron", {"cron": job, **options})]
+def _in_parts(options: Mapping[str, Any], machines: Sequence[str]) -> list[dict[str, Any]]:
+    """Requests about all `machines`, each with no more of them than one may name; without any, one about all."""
+    parts = [list(machines[first : first + MAX_NAMES]) for first in range(0, len(machines), MAX_NAMES)]
+    return [{**options, "machines": part} for part in parts] or [dict(options)]
 
 
 def _confirm(where: str | None, job: str, machines: Sequence[str], instance: str | None) -> None:
@@ -144,14 +145,22 @@ def _confirm(where: str | None, job: str, machines: Sequence[str], instance: str
         click.confirm(question, abort=True, err=True)
 
 
-async def _kill(client: Client, requests: list[tuple[str, Any]]) -> list[dict[str, Any]]:
+async def _kill(client: Client, options: Mapping[str, Any], machines: Sequence[str]) -> list[dict[str, Any]]:
     """The receipts, one for each run that was concerned by a request."""
-    expected = 0
-    for verb, value in requests:
-        for run in (await client.request(verb, value))["runs"]:
-            expected += 1
-            screen.remark(f"{run['job_instance']}: asked {len(run['machines'])} of its machines to end it")
-    return [await told(client, "kill_receipt") for _ in range(expected)]
+    asked: list[dict[str, Any]] = []
+    for request in _in_parts(options, machines):
+        asked += (await client.request("killCron", request))["runs"]
+    for run in asked:
+        screen.remark(f"{run['job_instance']}: asked {len(run['machines'])} of its machines to end it")
+    _say_left_out(machines, asked)
+    return [await told(client, "kill_receipt") for _ in asked]
+
+
+def _say_left_out(machines: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> None:
+    """Which of `machines` were not concerned any more."""
+    concerned = {machine for run in runs for machine in run["machines"]}
+    if ended := [machine for machine in machines if machine not in concerned]:
+        screen.remark(f"it had ended already on {words.names(ended)}")
 
 
 def _print_receipts(receipts: Sequence[Mapping[str, Any]]) -> None:
@@ -223,20 +232,14 @@ def signal(
 
 
 def _signal(where: str | None, verb: str, options: Mapping[str, Any], machines: Sequence[str], as_json: bool) -> None:
-    requests = [{**options, "machine": machine} for machine in machines] or [dict(options)]
-
     async def send(client: Client) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []
-        for each in requests:
-            try:
-                told += (await client.request(verb, each))["runs"]
-            except CommandRefused as refused:
-                if refused.code != "not_connected":
-                    raise
-                screen.remark(f"saltpeter: {refused}")  # the other machines can be told all the same
+        for request in _in_parts(options, machines):
+            told += (await client.request(verb, request))["runs"]
         return told
 
     runs = ask(where, send)
+    _say_left_out(machines, runs)
     if as_json:
         screen.print_json(runs)
     for run in [] if as_json else runs:
@@ -244,7 +247,6 @@ def _signal(where: str | None, verb: str, options: Mapping[str, Any], machines: 
         screen.say(f"{run['job_instance']}: {verb} told to {words.names(run['told']) or 'no machine'}")
         if waiting:
             screen.remark(f"{run['job_instance']}: not connected now: {words.names(sorted(waiting))}")
-    sys.exit(0 if runs else EXIT_FAILED)
 
 
 @click.command()

@@ -29,7 +29,8 @@ from saltpeter.engine.board import Board
 from saltpeter.engine.commands import Commands
 from saltpeter.logs import fields
 
-LIMITS = Limits(message=64 * 1024, queue=4)  # a short queue: what waits in it grows old
+# room for a request of MAX_NAMES names, however long those are; a short queue: what waits in it grows old
+LIMITS = Limits(message=256 * 1024, queue=4)
 
 log = logging.getLogger(__name__)
 

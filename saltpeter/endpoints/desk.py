@@ -68,7 +68,7 @@ class Desk:
     async def kill(self, asked: verbs.Kill, person: Person) -> list[HandedOver]:
         async with self._noted(asked, person):
             manner = Manner(asked.signal, asked.grace_s)
-            return list(await self.commands.kill(asked.job, person.by, asked.machine, asked.instance, manner))
+            return list(await self.commands.kill(asked.job, person.by, asked.machines, asked.instance, manner))
 
     @asynccontextmanager
     async def _noted(self, asked: Change, person: Person) -> AsyncIterator[None]:
@@ -94,7 +94,7 @@ class Desk:
             case verbs.Run():
                 return {"job_instance": await self.commands.run(asked.job, by, asked.machines)}
             case verbs.Signal():
-                told = await self.commands.signal(asked.job, by, asked.signal, asked.machine, asked.instance)
+                told = await self.commands.signal(asked.job, by, asked.signal, asked.machines, asked.instance)
                 return handed_over(list(told))
             case verbs.Hold():
                 until = None if asked.until is None else asked.until.at(self.queries.now())

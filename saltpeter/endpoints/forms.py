@@ -48,10 +48,14 @@ class Kind:
 
 @attrs.frozen
 class Given:
-    """How a field of a request's class stands in the request: under which name, and what it may hold."""
+    """How a field of a request's class stands in the request: under which name, and what it may hold.
+
+    A field of many may also hold a single one, under the name `single`.
+    """
 
     name: str
     kind: Kind
+    single: str | None = None
 
 
 @attrs.frozen
@@ -89,6 +93,12 @@ def _names(where: str, value: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or len(values) > MAX_NAMES:
         raise BadRequest("bad_value", f"{where} must be a name, or a list of at most {MAX_NAMES}")
     return tuple(_text(where, each) for each in values)
+
+
+def _some(where: str, value: Any) -> tuple[str, ...]:
+    if not (names := _names(where, value)):
+        raise BadRequest("bad_value", f"{where} names nothing; leave it out where all are meant")
+    return names
 
 
 def _flag(where: str, value: Any) -> bool:
@@ -167,7 +177,10 @@ def seconds(most: float) -> Kind:
 TEXT = Kind(_text, {"type": "string", "minLength": 1})
 ANY_TEXT = Kind(_any_text, {"type": "string"})
 RUN = Kind(lambda where, value: _any_text(where, value) or None, {"type": "string"})  # "" is any run
-NAMES = Kind(_names, {"anyOf": [TEXT.schema, {"type": "array", "items": TEXT.schema, "maxItems": MAX_NAMES}]})
+_LIST: Schema = {"type": "array", "items": TEXT.schema, "maxItems": MAX_NAMES}
+NAMES = Kind(_names, {"anyOf": [TEXT.schema, _LIST]})
+SOME = Kind(_some, {"anyOf": [TEXT.schema, {**_LIST, "minItems": 1}]})  # names, at least one
+_SINGLE = Kind(lambda where, value: (_text(where, value),), TEXT.schema)
 FLAG = Kind(_flag, {"type": "boolean"})
 ID = Kind(_id, {"type": ["string", "integer"]})
 COUNT = whole(0, 2**53 - 1)
@@ -195,6 +208,8 @@ def _fields_of(made: type[attrs.AttrsInstance]) -> Mapping[str, _Field]:
     for each in attrs.fields(made):
         [given] = hints[each.name].__metadata__
         found[given.name] = _Field(each.name, given, required=each.default is attrs.NOTHING)
+        if given.single is not None:
+            found[given.single] = _Field(each.name, Given(given.single, _SINGLE), required=False)
     return found
 
 
@@ -245,6 +260,8 @@ def _check(where: str, given: Any, fields: Mapping[str, _Field]) -> None:
     for name, field in fields.items():
         if field.required and given.get(name) is None:
             raise BadRequest("bad_value", f"{where}.{name} is missing")
+        if given.get(name) is not None and given.get(field.given.single) is not None:
+            raise BadRequest("bad_value", f"{where}: {field.given.single} or {name}, not both")
 
 
 def _optional(field: _Field) -> Schema:

@@ -17,6 +17,7 @@ from saltpeter.endpoints.forms import (
     RUN,
     SECONDS,
     SIGNAL,
+    SOME,
     TEXT,
     TIME,
     BadRequest,
@@ -40,6 +41,7 @@ JobName: TypeAlias = Annotated[str, Given("cron", TEXT)]
 AnyJob: TypeAlias = Annotated[str | None, Given("cron", TEXT)]
 Machine: TypeAlias = Annotated[str, Given("machine", TEXT)]
 AnyMachine: TypeAlias = Annotated[str | None, Given("machine", TEXT)]
+SomeMachines: TypeAlias = Annotated[tuple[str, ...] | None, Given("machines", SOME, single="machine")]
 RunId: TypeAlias = Annotated[str, Given("job_instance", TEXT)]
 AnyRun: TypeAlias = Annotated[str | None, Given("job_instance", RUN)]
 NOW = Moment()
@@ -55,13 +57,13 @@ class Run:
 
 @attrs.frozen
 class Kill:
-    """End the runs of `job`: all or `instance`, on every machine or on `machine`.
+    """End the runs of `job`: all or `instance`, on every machine or on `machines`.
 
     `signal` and `grace_s` take the place of the job's own.
     """
 
     job: JobName
-    machine: AnyMachine = None
+    machines: SomeMachines = None
     instance: AnyRun = None
     signal: Annotated[str | None, Given("signal", SIGNAL)] = None
     grace_s: Annotated[float | None, Given("grace", SECONDS)] = None
@@ -73,7 +75,7 @@ class Signal:
 
     job: JobName
     signal: Annotated[str, Given("signal", SIGNAL)]
-    machine: AnyMachine = None
+    machines: SomeMachines = None
     instance: AnyRun = None
 
 
@@ -347,7 +349,7 @@ VERBS: Mapping[str, Kind] = {
     "hello": record(Hello),
     "run": record(Run, short="cron"),
     "killCron": record(Kill, short="cron", without=("machine",)),
-    "killMachine": record(Kill, needs=("machine",)),
+    "killMachine": record(Kill, without=("machines",), needs=("machine",)),
     "signal": record(Signal),
     "pause": record(Signal, short="cron", signal="STOP"),
     "resume": record(Signal, short="cron", signal="CONT"),

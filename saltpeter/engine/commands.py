@@ -32,14 +32,22 @@ class Commands(Protocol):
         self,
         job: str,
         by: str,
-        machine: str | None = None,
+        machines: Collection[str] | None = None,
         instance: str | None = None,
         manner: Manner = AS_THE_JOB_SAYS,
     ) -> Sequence[HandedOver]:
-        """End the job's runs (`instance`: that one only), on all machines or one."""
+        """End the job's runs (`instance`: that one only), on all machines or on `machines`.
+
+        Those where it has ended are left out. Where one of them has no part in it, nothing is done on any.
+        """
 
     async def signal(
-        self, job: str, by: str, signal: str, machine: str | None = None, instance: str | None = None
+        self,
+        job: str,
+        by: str,
+        signal: str,
+        machines: Collection[str] | None = None,
+        instance: str | None = None,
     ) -> Sequence[HandedOver]:
         """Send a signal (a name, without SIG) to the commands' trees. STOP pauses, CONT goes on.
 

@@ -107,8 +107,12 @@ class Run:
 
     def open(self, machines: Collection[str] | None = None) -> tuple[Execution, ...]:
         """Those, and the ones whose end is just being written down: a further attempt may follow it."""
-        chosen = self.executions if machines is None else self.executions.keys() & set(machines)
+        chosen = self.executions if machines is None else self.known(machines)
         return tuple(self.executions[machine] for machine in chosen if not self.executions[machine].ended.is_set())
+
+    def known(self, machines: Iterable[str]) -> tuple[str, ...]:
+        """Those of `machines` that have a part in it, each once."""
+        return tuple(machine for machine in dict.fromkeys(machines) if machine in self.executions)
 
     @property
     def is_closing(self) -> bool:

@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
+from itertools import islice
 
 import attrs
 import trio
@@ -216,19 +217,18 @@ class Runs:
         self,
         job: str,
         by: str,
-        machine: str | None = None,
+        machines: Collection[str] | None = None,
         instance: str | None = None,
         manner: Manner = AS_THE_JOB_SAYS,
     ) -> Sequence[HandedOver]:
         """End the job's runs. Raises CommandRefused: unknown_job or not_running."""
-        runs = self._concerned(job, machine, instance)
+        runs = self._concerned(job, machines, instance)
         log.info("WebSocket: Kill command received for job %s", job, extra=fields("kill.requested", job=job, by=by))
-        handed = [self._kill(run, machine, manner) for run in runs]
-        machines = () if machine is None else (machine,)
+        handed = [self._kill(run, machines, manner) for run in runs]
         for run in runs:
             asked = KillRequested(
                 run=run.id,
-                machines=machines,
+                machines=() if machines is None else run.known(machines),
                 by=by,
                 at=self.means.now(),
                 signal=manner.signal,
@@ -237,26 +237,32 @@ class Runs:
             self.nursery.start_soon(self.means.record.surely, asked, name=f"{run.id} kill noted")
         return handed
 
-    def _concerned(self, job: str, machine: str | None, instance: str | None) -> list[Run]:
+    def _concerned(self, job: str, machines: Collection[str] | None, instance: str | None) -> list[Run]:
         living = self._living.get(job, [])
         if not living:
             self._defined(job)
         wanted = [run for run in living if instance in (None, run.id)]
-        runs = [run for run in wanted if (run.open([machine]) if machine is not None else not run.is_closing)]
-        if not runs and wanted and machine is None:
+        if machines is not None:
+            return _running_on(machines, wanted, instance or job)
+        runs = [run for run in wanted if not run.is_closing]
+        if not runs and wanted:
             raise CommandRefused("not_running", f"{wanted[-1].id} has just ended on all its machines")
         if not runs:
-            where = "" if machine is None else f" on {machine}"
-            raise CommandRefused("not_running", f"{instance or job} is not running{where}")
+            raise CommandRefused("not_running", f"{instance or job} is not running")
         return runs
 
-    def _kill(self, run: Run, machine: str | None, manner: Manner) -> HandedOver:
-        concerned = run.kill(None if machine is None else [machine], manner)
+    def _kill(self, run: Run, machines: Collection[str] | None, manner: Manner) -> HandedOver:
+        concerned = run.kill(machines, manner)
         told = tuple(execution.id for execution in concerned if execution.link is not None)
         return HandedOver(run.id, tuple(execution.id for execution in concerned), told)
 
     async def signal(
-        self, job: str, by: str, signal: str, machine: str | None = None, instance: str | None = None
+        self,
+        job: str,
+        by: str,
+        signal: str,
+        machines: Collection[str] | None = None,
+        instance: str | None = None,
     ) -> Sequence[HandedOver]:
         """Send a signal to the commands' trees; STOP pauses them and CONT lets them go on.
 
@@ -264,8 +270,8 @@ class Runs:
         not_connected where nobody could be told.
         """
         handed = []
-        for run in self._concerned(job, machine, instance):
-            concerned = run.living(None if machine is None else [machine])
+        for run in self._concerned(job, machines, instance):
+            concerned = run.living(machines)
             told = tuple(execution.id for execution in concerned if execution.signal(signal))
             handed.append(HandedOver(run.id, tuple(execution.id for execution in concerned), told))
         if not any(each.told for each in handed):
@@ -315,6 +321,17 @@ class Runs:
         raise CommandRefused("unknown_job", f"there is no job {job!r}{hint}")
 
 
+def _running_on(machines: Collection[str], runs: Sequence[Run], what: str) -> list[Run]:
+    """Those of `runs` that live on some of `machines`. Raises CommandRefused where one of these has no part in any."""
+    strangers = [machine for machine in machines if not any(run.known([machine]) for run in runs)]
+    if strangers:
+        others = "; nothing was done on the others" if len(strangers) < len(machines) else ""
+        raise CommandRefused("not_running", f"{what} is not running on {_named(strangers)}{others}")
+    if not (living := [run for run in runs if run.open(machines)]):
+        raise CommandRefused("not_running", f"{what} is not running on {_named(machines)}: it has ended there")
+    return living
+
+
 def _why_nobody(job: str, handed: Sequence[HandedOver], *, use_wrapper: bool) -> str:
     """Why no signal could be sent to any of the executions of `handed`."""
     if not use_wrapper:
@@ -322,5 +339,10 @@ def _why_nobody(job: str, handed: Sequence[HandedOver], *, use_wrapper: bool) ->
     machines = sorted({execution.machine for each in handed for execution in each.executions})
     if not machines:
         return f"{job} has not begun on any machine, or has just ended"
-    names = ", ".join(machines[:_NAMED]) + (f" and {len(machines) - _NAMED} more" if len(machines) > _NAMED else "")
-    return f"the wrapper of {job} is not connected now on {names}; a signal waits for nobody, a kill goes through Salt"
+    where = _named(machines)
+    return f"the wrapper of {job} is not connected now on {where}; a signal waits for nobody, a kill goes through Salt"
+
+
+def _named(machines: Collection[str]) -> str:
+    more = f" and {len(machines) - _NAMED} more" if len(machines) > _NAMED else ""
+    return ", ".join(islice(machines, _NAMED)) + more

@@ -7,13 +7,12 @@ import { ask, listen, mayAct, redraw, useSession } from './session.js';
 import { html } from './ui.js';
 
 const KEPT = 4;
-const AT_ONCE = 32; // requests about single machines; the daemon waits for the end of 64 kills
+const AT_ONCE = 1000; // machines that one request may name
 const SEEN_MS = 6000; // how long it is said that a pause has been handed over
 let operations = []; // newest first
-const waiting = new Set(); // what is to be looked at when a receipt has come
 
 function begin(title) {
-  const operation = { title, stage: 'asked', text: 'asked…', receipts: new Map(), awaits: new Set(), over: 0 };
+  const operation = { title, stage: 'asked', text: 'asked…', receipts: new Map(), awaits: new Set(), owed: null, come: 0 };
   operations = [operation, ...operations].slice(0, KEPT);
   redraw();
   return operation;
@@ -63,51 +62,36 @@ export function kill({ job, run, machines, hit }) {
   const title = machines === null ? `Kill ${run}` : `Kill ${run} on ${plural(machines.length, 'machine')}`;
   const act = () => {
     const operation = begin(title);
-    operation.wants = new Set(hit);
-    carryOut(operation, () => (machines === null ? killAll(operation, { job, run }) : killSome(operation, { job, run, machines })));
+    carryOut(operation, () => askToEnd(operation, { cron: job, job_instance: run }, machines));
   };
   const details = html`<p>Ends the command and all its processes on ${plural(hit.length, 'machine')}:</p><${Names} names=${hit} />`;
   confirm({ title: `${title}?`, details, label: `Kill on ${plural(hit.length, 'machine')}`, danger: true, act });
 }
 
-async function killAll(operation, { job, run }) {
-  const { runs } = await ask('killCron', { cron: job, job_instance: run }, (id) => operation.awaits.add(id));
-  handOver(operation, toldIn(runs));
+async function askToEnd(operation, value, machines) {
+  const runs = [];
+  for (const part of parts(machines)) {
+    const keep = (id) => operation.awaits.add(id);
+    runs.push(...(await ask('killCron', { ...value, ...part }, keep).then((result) => result.runs, unlessEnded)));
+  }
+  operation.owed = runs.length; // a receipt for each
+  advance(operation, { stage: 'handed over', text: `handed over to ${plural(toldIn(runs), 'machine')}; waiting for the receipt` });
+  finish(operation); // the receipts may have been quicker
 }
 
-/** One machine after the other, with no more under way than the daemon waits for. */
-async function killSome(operation, { job, run, machines }) {
-  let told = 0;
-  for (const machine of machines) {
-    await until(() => operation.awaits.size - operation.receipts.size - operation.over < AT_ONCE);
-    try {
-      const { runs } = await ask('killMachine', { cron: job, machine, job_instance: run }, (id) => operation.awaits.add(id));
-      told += toldIn(runs);
-    } catch (error) {
-      if (error.code !== 'not_running') throw error;
-      operation.over += 1; // it has ended meanwhile
-      operation.wants.delete(machine);
-    }
-    handOver(operation, told);
-  }
-  finish(operation);
+/** What each request says of `machines`, where it cannot name them all; null is every machine. */
+function parts(machines) {
+  if (machines === null) return [{}];
+  const starts = Array.from({ length: Math.ceil(machines.length / AT_ONCE) }, (_, number) => number * AT_ONCE);
+  return starts.map((start) => ({ machines: machines.slice(start, start + AT_ONCE) }));
+}
+
+function unlessEnded(error) {
+  if (error.code !== 'not_running') throw error;
+  return [];
 }
 
 const toldIn = (runs) => runs.reduce((sum, each) => sum + each.told.length, 0);
-
-function handOver(operation, told) {
-  if (operation.stage === 'done') return; // the receipt was quicker
-  advance(operation, { stage: 'handed over', text: `handed over to ${plural(told, 'machine')}; waiting for the receipt` });
-}
-
-/** Wait until something holds; it is looked at whenever a receipt has come. */
-function until(holds) {
-  return new Promise((resolve) => {
-    const look = () => holds() && (waiting.delete(look), resolve());
-    waiting.add(look);
-    look();
-  });
-}
 
 /** Pause or resume (`verb`) a run, or its part on some machines, after asking. */
 export function halt(verb, { job, run, machines, hit }) {
@@ -144,12 +128,8 @@ function send(title, verb, value, machines) {
 
 /** Ask for something on all machines (null) or on some; how many were told. */
 async function handedOver(verb, value, machines) {
-  const parts = machines === null ? [{}] : machines.map((machine) => ({ machine }));
   let told = 0;
-  for (let start = 0; start < parts.length; start += AT_ONCE) {
-    const answers = await Promise.all(parts.slice(start, start + AT_ONCE).map((part) => ask(verb, { ...value, ...part })));
-    for (const { runs } of answers) told += toldIn(runs);
-  }
+  for (const part of parts(machines)) told += toldIn((await ask(verb, { ...value, ...part })).runs);
   return told;
 }
 
@@ -158,18 +138,19 @@ listen((message) => {
   const operation = operations.find((each) => each.awaits.has(message.id));
   if (operation === undefined) return;
   for (const [machine, receipt] of Object.entries(message.machines)) operation.receipts.set(machine, receipt);
-  for (const look of [...waiting]) look();
+  operation.come += 1;
   finish(operation);
 });
 
 /** Say so, if nothing more will come. */
 function finish(operation) {
-  const isDone = [...operation.wants].every((machine) => operation.receipts.has(machine));
-  if (isDone) advance(operation, { stage: 'done', text: operation.receipts.size ? summary(operation.receipts) : 'it had ended already' });
-  else redraw();
+  const { owed, come, receipts } = operation;
+  if (owed === null || come < owed) return redraw();
+  advance(operation, { stage: 'done', text: owed ? summary(receipts) : 'it had ended already' });
 }
 
 function summary(receipts) {
+  if (receipts.size === 0) return 'ended before it had begun on any machine';
   const survived = [...receipts.values()].reduce((sum, { receipt }) => sum + (receipt?.survived.length ?? 0), 0);
   const ended = [...receipts.values()].reduce((sum, { receipt }) => sum + (receipt?.ended.length ?? 0), 0);
   return survived ? `${plural(survived, 'process', 'processes')} survived` : `done: ${plural(ended, 'process', 'processes')} ended, none survived`;

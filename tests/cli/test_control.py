@@ -54,13 +54,19 @@ def test_what_runs_is_shown_paused_and_killed(shell: Shell) -> None:
         pass
     assert "1 paused" in shell("status", terminal=True).out
     assert shell("resume", "long", "--json").json[0]["told"] == MACHINES
-    assert shell("signal", "long", "CONT", "m3", "m2").out == f"{run}: signal told to m3\n{run}: signal told to m2\n"
+    assert shell("signal", "long", "CONT", "m3", "m2").out == f"{run}: signal told to m3, m2\n"
     assert "is no signal" in shell("signal", "long", "HOP", code=1).err
 
     one = shell("kill", "long", "m2", "--signal", "INT", "--grace", "2s")
     assert one.out.startswith(f"{run} on m2: killed (143), ")
     assert one.err == f"{run}: asked 1 of its machines to end it\n"
-    [rest] = shell("kill", "long", "--run", run, "--json").json
+    strange = shell("kill", "long", "m1", "m9", code=1)
+    assert strange.err == "saltpeter: long is not running on m9; nothing was done on the others\n"
+    left = shell("pause", "long", "m2", "m1")
+    assert (left.out, left.err) == (f"{run}: pause told to m1\n", "it had ended already on m2\n")
+    ended = shell("kill", "long", "m2", code=1)
+    assert ended.err == "saltpeter: long is not running on m2: it has ended there\n"
+    [rest] = shell("kill", "long", "m1", "m2", "m3", "--run", run, "--json").json
     assert {machine: end["retcode"] for machine, end in rest["machines"].items()} == {"m1": 143, "m3": 143}
     assert shell("tail", run, "-f", code=143).out.count("| begun\n") == 3
     assert shell("kill", "long", code=1).err == "saltpeter: long is not running\n"

@@ -210,19 +210,24 @@ class Scene:
         self,
         job: str,
         by: str,
-        machine: str | None = None,
+        machines: Collection[str] | None = None,
         instance: str | None = None,
         manner: Manner = AS_THE_JOB_SAYS,
     ) -> Sequence[HandedOver]:
-        self.asked.append(("kill", job, by, machine, instance, manner))
+        self.asked.append(("kill", job, by, machines, instance, manner))
         if not self.board.state.runs_of(job):
             raise CommandRefused("not_running", f"{job} is not running")
         return [HandedOver(RUN, (DB01,), (DB01,))]
 
     async def signal(
-        self, job: str, by: str, signal: str, machine: str | None = None, instance: str | None = None
+        self,
+        job: str,
+        by: str,
+        signal: str,
+        machines: Collection[str] | None = None,
+        instance: str | None = None,
     ) -> Sequence[HandedOver]:
-        self.asked.append(("signal", job, by, signal, machine, instance))
+        self.asked.append(("signal", job, by, signal, machines, instance))
         return [HandedOver(RUN, (DB01, DB02), (DB01,))]
 
     async def hold(self, machine: str, by: str, reason: str, until: datetime | None = None) -> None:

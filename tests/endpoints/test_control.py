@@ -13,6 +13,7 @@ from saltpeter.domain.events import Configured, ExecutionId, NextSlot, Paused, R
 from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.conversation import MERGE_S
+from saltpeter.endpoints.forms import MAX_NAMES
 from saltpeter.engine.board import Board
 from saltpeter.engine.execution import Manner
 from tests.endpoints.rig import NOON, Peer, dial, now
@@ -303,7 +304,28 @@ async def test_signals_and_pauses_reach_the_engine_and_show(autojump_clock: Mock
         assert (await client.hear())["id"] == 2
     assert scene.asked == [
         ("signal", "backup", "unknown", "STOP", None, RUN),
-        ("signal", "backup", "unknown", "USR1", "db01", None),
+        ("signal", "backup", "unknown", "USR1", ("db01",), None),
+    ]
+
+
+async def test_one_request_may_name_many_machines(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01")
+    names = [f"{number:04}.{'x' * 240}.example" for number in range(MAX_NAMES)]  # as long as names of hosts may be
+    async with dial(scene.front()) as client:
+        await greeted(client)
+        await client.say(killCron={"cron": "backup", "machines": names}, id=1)
+        assert (await client.hear())["ok"]
+        await client.say(killCron={"cron": "backup", "machines": [*names, "another"]}, id=2)
+        assert (await client.hear())["error"] == {
+            "code": "bad_value",
+            "message": "killCron.machines must be a name, or a list of at most 1000",
+        }
+        await client.say(pause={"cron": "backup", "machines": ["db01", "db02"]}, id=3)
+        assert (await client.hear())["ok"]
+    assert scene.asked == [
+        ("kill", "backup", "unknown", tuple(names), None, Manner()),
+        ("signal", "backup", "unknown", "STOP", ("db01", "db02"), None),
     ]
 
 

@@ -48,7 +48,7 @@ async def test_a_signal_reaches_those_that_are_connected_and_says_whom(autojump_
         assert {execution.machine for execution in handed.executions} == {"m1", "m2"}
         assert {execution.machine for execution in handed.told} == {"m1"}
         with pytest.raises(CommandRefused, match="not running on m9"):
-            await b.runs.signal("backup", "test", "USR1", machine="m9")
+            await b.runs.signal("backup", "test", "USR1", machines=["m9"])
 
 
 async def test_maintenance_by_hand_holds_until_its_end_and_over_a_restart(autojump_clock: MockClock) -> None:

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from saltpeter.domain.events import CameLate, Ended, ExecutionId, KillRequested, LedgerEvent
-from saltpeter.domain.job import Retry
+from saltpeter.domain.job import Overlap, Retry
 from saltpeter.domain.outcome import End
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.execution import FORCE_S, Manner
@@ -115,9 +115,53 @@ async def test_a_kill_of_one_machine_leaves_the_others(autojump_clock: MockClock
         b.play("m2", Script(lasts_s=100))
         run = await b.runs.run("backup", "test")
         await trio.sleep(20)
-        await b.runs.kill("backup", "test", machine="m1", instance=run)
+        await b.runs.kill("backup", "test", machines=["m1"], instance=run)
         await b.ended(run)
         assert {m: o.code for m, o in b.outcomes(run).items()} == {"m1": 143, "m2": 0}
+
+
+async def test_one_kill_of_many_machines(autojump_clock: MockClock) -> None:
+    async with bottle(job(overlap=Overlap.ALLOW), machines=fleet("m1", "m2", "m3", "m4")) as b:
+        for machine, lasts_s in (("m1", 100.0), ("m2", 100.0), ("m3", 10.0), ("m4", 100.0)):
+            b.play(machine, Script(lasts_s=lasts_s))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(20)
+        other = await b.runs.run("backup", "test", ["m1", "m4"])
+        await trio.sleep(5)
+        handed = await b.runs.kill("backup", "test", ["m2", "m1", "m3", "m2"])
+        assert {each.run: [execution.machine for execution in each.executions] for each in handed} == {
+            run: ["m2", "m1"],  # m3 has ended
+            other: ["m1"],
+        }
+        await b.ended(run)
+        await b.ended(other)
+        assert {m: o.code for m, o in b.outcomes(run).items()} == {"m1": 143, "m2": 143, "m3": 0, "m4": 0}
+        assert {m: o.code for m, o in b.outcomes(other).items()} == {"m1": 143, "m4": 0}
+        asked = {each.run: each.machines for each in b.of(KillRequested)}
+        assert asked == {run: ("m2", "m1", "m3"), other: ("m1",)}
+
+
+async def test_a_kill_that_names_a_stranger_ends_nothing(autojump_clock: MockClock) -> None:
+    async with bottle(job(), machines=fleet("m1", "m2")) as b:
+        b.play("m1", Script(lasts_s=10))
+        b.play("m2", Script(lasts_s=100))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(20)
+        others = [f"db{number}" for number in range(7)]
+        for wanted, text in (
+            (["m2", "m9"], "backup is not running on m9; nothing was done on the others"),
+            (["m2", *others], "on db0, db1, db2, db3, db4 and 2 more; nothing was done on the others"),
+            (["m9"], "backup is not running on m9"),
+            (["m1"], "backup is not running on m1: it has ended there"),
+        ):
+            for refused in (b.runs.kill("backup", "test", wanted), b.runs.signal("backup", "test", "USR1", wanted)):
+                with pytest.raises(CommandRefused) as refusal:
+                    await refused
+                assert refusal.value.code == "not_running"
+                assert str(refusal.value).endswith(text)
+        await b.ended(run)
+        assert {m: o.code for m, o in b.outcomes(run).items()} == {"m1": 0, "m2": 0}
+        assert b.of(KillRequested) == []
 
 
 async def test_a_kill_outranks_the_timeout_that_comes_in_its_grace(autojump_clock: MockClock) -> None:

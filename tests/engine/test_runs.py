@@ -257,7 +257,7 @@ async def test_requests_that_cannot_be_met_say_why(autojump_clock: MockClock) ->
             await b.runs.run("backup", "test")
         await trio.sleep(1)
         with pytest.raises(CommandRefused, match="not running on m9"):
-            await b.runs.kill("backup", "test", machine="m9")
+            await b.runs.kill("backup", "test", machines=["m9"])
 
 
 async def test_nothing_is_launched_that_the_store_could_not_record(autojump_clock: MockClock) -> None:

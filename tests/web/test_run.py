@@ -60,11 +60,11 @@ def screen(page: Page) -> list[str]:
 
 
 def test_from_running_a_job_to_the_receipt_of_its_kill(page: Page, daemon: Served) -> None:
-    daemon.write("kill", progress={"command": PROGRESS, "targets": ["db01", "db02"], "target_type": "list"})
+    daemon.write("kill", progress={"command": PROGRESS, "targets": ["db01", "db02", "db03"], "target_type": "list"})
     page.goto(daemon.url)
     start(page, daemon, "progress")
     machines = page.get_by_role("grid", name="Machines")
-    expect(machines).to_contain_text("Running 2")
+    expect(machines).to_contain_text("Running 3")
 
     expect(page.locator(".screen")).to_contain_text("red alert")
     assert screen(page) == ["5 of 5", "red alert"]  # a carriage return writes over what was there
@@ -73,15 +73,16 @@ def test_from_running_a_job_to_the_receipt_of_its_kill(page: Page, daemon: Serve
     keep_picture(page, "run")
 
     machines.get_by_role("checkbox", name="Choose db02").check()
-    page.get_by_role("button", name="Kill 1").click()
+    machines.get_by_role("checkbox", name="Choose db03").check()
+    page.get_by_role("button", name="Kill 2").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_role("listitem")).to_have_text(["db02"])
+    expect(dialog.get_by_role("listitem")).to_have_text(["db02", "db03"])
     keep_picture(page, "kill")
-    dialog.get_by_role("button", name="Kill on 1 machine").click()
-    card = page.locator(".operation", has_text="on 1 machine")
+    dialog.get_by_role("button", name="Kill on 2 machines").click()
+    card = page.locator(".operation", has_text="on 2 machines")
     expect(card).to_contain_text("none survived")
-    expect(card.get_by_role("listitem")).to_contain_text("db02 143")
-    expect(machines).to_contain_text("Killed 1")
+    expect(card.get_by_role("listitem")).to_contain_text(["db02 143", "db03 143"])
+    expect(machines).to_contain_text("Killed 2")
     expect(machines).to_contain_text("Running 1")
 
     expect(page.get_by_role("button", name="Kill 0")).to_be_disabled()  # what is chosen has ended
@@ -90,7 +91,7 @@ def test_from_running_a_job_to_the_receipt_of_its_kill(page: Page, daemon: Serve
     page.keyboard.press("Shift+K")
     expect(dialog.get_by_role("listitem")).to_have_text(["db01"])
     page.keyboard.press("Enter")
-    expect(machines).to_contain_text("Killed 2")
+    expect(machines).to_contain_text("Killed 3")
     expect(page.locator("header.title")).to_contain_text("killed")
     keep_picture(page, "killed")
     assert daemon.commands("progress") == []
