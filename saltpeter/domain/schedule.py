@@ -171,6 +171,32 @@ def plan(schedule: Schedule, *, since: datetime, now: datetime) -> Plan:
     prompt_from = max(since, now - timedelta(seconds=PROMPT_S) - _TICK)
     grace_s = 0.0 if schedule.misfire is Misfire.SKIP else schedule.misfire_grace_s
     late_from = max(since, min(prompt_from, now - timedelta(seconds=grace_s) - _TICK))
+    slots, following = _walk(schedule, since, now)
+    if following is not None and following <= now:
+        return _plan_of_many(schedule, since, late_from, prompt_from, now)
+    late = tuple(slot for slot in slots if late_from < slot <= prompt_from)
+    prompt = tuple(slot for slot in slots if slot > prompt_from)
+    fire, coalesced = (*late, *prompt), Passed()
+    if schedule.misfire is not Misfire.ALL:
+        fire, coalesced = (prompt, Passed(late)) if prompt else (late[-1:], Passed(late[:-1]))
+    missed = Passed(tuple(slot for slot in slots if slot <= late_from))
+    return Plan(fire=fire, missed=missed, coalesced=coalesced, until=now, wake_at=following)
+
+
+def _walk(schedule: Schedule, since: datetime, now: datetime) -> tuple[list[datetime], datetime | None]:
+    """The slots in (since, now], but LISTED at most, and the one that follows them."""
+    slots: list[datetime] = []
+    for slot in schedule.fire_times(since):
+        if slot > now or len(slots) == LISTED:
+            return slots, slot
+        slots.append(slot)
+    return slots, None
+
+
+def _plan_of_many(
+    schedule: Schedule, since: datetime, late_from: datetime, prompt_from: datetime, now: datetime
+) -> Plan:
+    """The same for a span that holds more slots than are listed: each part of it is walked by itself."""
     missed = _passed(schedule, since, late_from)
     if schedule.misfire is Misfire.ALL:
         due = _passed(schedule, late_from, now)

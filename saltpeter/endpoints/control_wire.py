@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from saltpeter.endpoints import jsontext
 from saltpeter.endpoints.forms import ID, BadRequest, RequestId
 from saltpeter.endpoints.verbs import VERBS, Verb
 from saltpeter.errors import CommandRefused
@@ -47,7 +48,7 @@ def read_object(text: str | bytes) -> Mapping[str, Any]:
 
 def pack(message: Mapping[str, Any]) -> str:
     """The text of a message; what JSON has no word for becomes its own text."""
-    return json.dumps(message, default=str, separators=(",", ":"))
+    return jsontext.dump(message).decode()
 
 
 def reply(id: RequestId, result: object) -> str:

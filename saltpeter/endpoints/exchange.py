@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -12,6 +11,7 @@ import trio
 from wsproto.utilities import generate_accept_token
 
 from saltpeter.domain.access import NOBODY, Person
+from saltpeter.endpoints import jsontext
 
 BODY_S = 10.0  # for a request's body
 WRITE_S = 30.0
@@ -54,7 +54,7 @@ class Response:
 
 
 def as_json(value: object, status: int = 200) -> Response:
-    return Response(status, json.dumps(value, default=str).encode() + b"\n", "application/json")
+    return Response(status, jsontext.dump(value) + b"\n", "application/json")
 
 
 def plainly(status: int, headers: Sequence[tuple[str, str]] = ()) -> Response:

@@ -57,6 +57,15 @@ class Orders:
             nursery.start_soon(self._serve_launches, nursery, name=f"{self.run} launches")
             nursery.start_soon(self._serve_kills, nursery, name=f"{self.run} kills")
 
+    def launched(self, attempt: int, machines: Collection[str]) -> Launched:
+        """The fact of a launch that is to come; once that is durable, `begin` may follow."""
+        at = self.means.now()
+        return Launched(run=self.run, ticket=self._launcher.ticket(), attempt=attempt, machines=tuple(machines), at=at)
+
+    async def begin(self, ticket: str, executions: Sequence[Execution]) -> None:
+        """Publish a launch, and follow its phase 1."""
+        await self._first_phase(ticket, executions).begin()
+
     async def take_up(self, ticket: str, executions: Sequence[Execution]) -> None:
         """Follow the phase 1 of a launch that an earlier daemon made."""
         await self._first_phase(ticket, executions).resume()
@@ -70,17 +79,9 @@ class Orders:
                 nursery.start_soon(self._launch, attempt, list(together), name=f"{self.run} launch")
 
     async def _launch(self, attempt: int, executions: Sequence[Execution]) -> None:
-        phase = self._first_phase(self._launcher.ticket(), executions)
-        await self.means.record.surely(
-            Launched(
-                run=self.run,
-                ticket=phase.ticket,
-                attempt=attempt,
-                machines=tuple(phase.executions),
-                at=self.means.now(),
-            )
-        )
-        await phase.begin()
+        launched = self.launched(attempt, [execution.id.machine for execution in executions])
+        await self.means.record.surely(launched)
+        await self.begin(launched.ticket, executions)
 
     def _first_phase(self, ticket: str, executions: Sequence[Execution]) -> Launch:
         by_machine = {execution.id.machine: execution for execution in executions}

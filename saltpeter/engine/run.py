@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
-from itertools import count
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from itertools import count, islice
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -28,9 +29,10 @@ from saltpeter.logs import fields
 
 log = logging.getLogger(__name__)
 
-NOTHING: Mapping[str, list[str]] = MappingProxyType({})
 _REMOVED = "Not launched: conf.d has the job no more"
 _TOO_MANY = "Not launched: too many machines had failed (max_failures)"
+
+Phases: TypeAlias = Mapping[str, Callable[[], Awaitable[None]]]  # by ticket: each follows a launch through phase 1
 
 
 def _tickets(executions: Iterable[ExecutionState]) -> dict[str, list[str]]:
@@ -71,7 +73,7 @@ class Run:
         except LaunchError as error:
             log.error("%s cannot be launched: %s", self.id, error, extra=fields("run.failed", run=self.id))
             return await self._end(Verdict.FAILED, str(error))
-        await self._see_through(machines)
+        await self._see_through(machines, await self._write_down(machines))
 
     async def resume(self, state: RunState) -> None:
         """Take up a run that an earlier daemon began, wherever it stood."""
@@ -88,7 +90,12 @@ class Run:
             self.kill()
         for asked in state.kills:  # told again, for nobody knows what came of it
             self.kill(asked.machines or None, Manner(asked.signal, asked.grace_s))
-        await self._see_through(state.executions, _tickets(state.executions.values()))
+        tickets = _tickets(state.executions.values())
+        under_way = {
+            ticket: partial(self._orders.take_up, ticket, [self.executions[machine] for machine in machines])
+            for ticket, machines in tickets.items()
+        }
+        await self._see_through(state.executions, under_way)
 
     def kill(self, machines: Collection[str] | None = None, manner: Manner = AS_THE_JOB_SAYS) -> tuple[Execution, ...]:
         """End it on `machines`, None for all. Returns the executions that this concerns."""
@@ -122,7 +129,7 @@ class Run:
     # --- the machines ----------------------------------------------------------------------------
 
     async def _target(self) -> tuple[str, ...]:
-        """Decide on the machines, and write them down. None are left when a kill comes first. Raises LaunchError."""
+        """Decide on the machines. None are left when a kill comes first. Raises LaunchError."""
         machines: tuple[str, ...] = ()
         with self._targeting:
             machines = await choose(
@@ -133,22 +140,39 @@ class Run:
             )
         if self.only is not None:
             machines = tuple(machine for machine in machines if machine in self.only)
-        await self.means.record.surely(Targeted(run=self.id, machines=machines, at=self.means.now()))
+        return machines
+
+    async def _write_down(self, machines: Collection[str]) -> Phases:
+        """Make the machines durable, and in the same commit the launch of those that begin now; returns that."""
+        targeted = Targeted(run=self.id, machines=tuple(machines), at=self.means.now())
+        launched = self._orders.launched(1, self._first_of(machines))
+        await self.means.record.surely(targeted, *([launched] if launched.machines else []))
         for machine in machines:
             self._begin(ExecutionId(self.id, machine))
         if self._targeting.cancel_called:  # just when the machines were being written down
             self.kill()
-        return machines
+            return {}
+        executions = [self.executions[machine] for machine in launched.machines]
+        for execution in executions:
+            execution.launched = True  # from here on a kill goes to the machine
+        return {launched.ticket: partial(self._orders.begin, launched.ticket, executions)} if executions else {}
 
-    async def _see_through(self, machines: Collection[str], under_way: Mapping[str, list[str]] = NOTHING) -> None:
-        """Watch every machine to its end; `under_way` names, by ticket, those that an earlier daemon launched."""
-        at_once = self.job.batch_size.of(len(machines)) if self.job.batch_size else max(len(machines), 1)
-        self._slots = trio.Semaphore(at_once)
+    def _first_of(self, machines: Collection[str]) -> tuple[str, ...]:
+        """Those of `machines` that begin without delay, as many as may run at a time."""
+        held, within_s = self.means.maintenance().machines, self.job.splay_s
+        prompt = (each for each in machines if each not in held and not splay(self.job.name, each, within_s))
+        return tuple(islice(prompt, self._at_once(machines))) if self.job.command else ()
+
+    def _at_once(self, machines: Collection[str]) -> int:
+        return self.job.batch_size.of(len(machines)) if self.job.batch_size else max(len(machines), 1)
+
+    async def _see_through(self, machines: Collection[str], under_way: Phases) -> None:
+        """Watch every machine to its end. Those whose launch is `under_way` have their places already."""
+        self._slots = trio.Semaphore(self._at_once(machines))
         async with trio.open_nursery() as services:
             services.start_soon(self._orders.serve, name=f"{self.id} orders")
-            for ticket, launched in under_way.items():
-                executions = [self.executions[machine] for machine in launched]
-                services.start_soon(self._orders.take_up, ticket, executions, name=f"{self.id} {ticket}")
+            for ticket, phase in under_way.items():
+                services.start_soon(phase, name=f"{self.id} {ticket}")
             async with trio.open_nursery() as nursery:
                 for machine in machines:
                     nursery.start_soon(self._guarded, machine, name=f"{self.id}@{machine}")
@@ -180,9 +204,11 @@ class Run:
     async def _attempts(self, machine: str) -> None:
         """One attempt after the other, until one decides the matter."""
         delay_s = splay(self.job.name, machine, self.job.splay_s)
-        if machine in self.means.maintenance().machines:
-            return await self._conclude(self.executions[machine], outcomes.MAINTENANCE)
-        for attempt in count(self.executions[machine].id.attempt):
+        first = self.executions[machine]
+        has_begun = first.launched or first.outcome is not None
+        if machine in self.means.maintenance().machines and not has_begun:
+            return await self._conclude(first, outcomes.MAINTENANCE)
+        for attempt in count(first.id.attempt):
             outcome = await self._attempt(machine, delay_s)
             if attempt > self.job.retry.limit or machine in self._given_up or not worth_a_retry(outcome):
                 return

@@ -233,7 +233,7 @@ class SqliteStore:
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         found = await self._read_ledger(lambda connection: history.attempts(connection, run))
-        lengths = await self._lengths(run)
+        lengths = await self._read_output(ExecutionId(run, ""), _lengths_of([run]), {})
         for execution in found:
             execution.output_length = lengths.get(execution.id, 0)
         return found
@@ -305,8 +305,9 @@ class SqliteStore:
 
     async def _read_output(self, execution: ExecutionId, work: Work[T], nothing: T) -> T:
         day = await self._day(execution.run)
-        if day is None:
-            return nothing
+        return nothing if day is None else await self._read_day(day, work, nothing)
+
+    async def _read_day(self, day: str, work: Work[T], nothing: T) -> T:
         try:
             return await self.readers.read(self.places.output(day), work)
         except FileNotFoundError:
@@ -315,17 +316,27 @@ class SqliteStore:
     async def _read_ledger(self, work: Work[T]) -> T:
         return await self.readers.read(self.places.ledger, work)
 
-    async def _lengths(self, run: str) -> dict[ExecutionId, int]:
-        anyone = ExecutionId(run, "")
-        return await self._read_output(anyone, lambda connection: output.lengths(connection, run), {})
-
     async def _with_lengths(self, runs: Sequence[RunState]) -> Sequence[RunState]:
+        by_day: dict[str, list[RunState]] = {}
         for run in runs:
-            self._remember_day(run.id, history.day(run.started_at))
-            lengths = await self._lengths(run.id)
-            for execution in run.executions.values():
-                execution.output_length = lengths.get(execution.id, 0)
+            day = history.day(run.started_at)
+            self._remember_day(run.id, day)
+            by_day.setdefault(day, []).append(run)
+        for day, of_it in by_day.items():
+            lengths = await self._read_day(day, _lengths_of([run.id for run in of_it]), {})
+            for run in of_it:
+                for execution in run.executions.values():
+                    execution.output_length = lengths.get(execution.id, 0)
         return runs
+
+
+def _lengths_of(runs: Sequence[str]) -> Work[dict[ExecutionId, int]]:
+    """What each execution of `runs` wrote."""
+
+    def work(connection: sqlite3.Connection) -> dict[ExecutionId, int]:
+        return {each: size for run in runs for each, size in output.lengths(connection, run).items()}
+
+    return work
 
 
 def _opened(execution: ExecutionId, limit: int, work: Work[T]) -> Work[T]:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltpeter.endpoints.control_wire import Request, decode, refusal, reply
+from saltpeter.endpoints.control_wire import Request, decode, pack, refusal, reply
 from saltpeter.endpoints.forms import BadRequest, Moment
 from saltpeter.endpoints.verbs import (
     NOW,
@@ -208,3 +209,20 @@ def test_no_request_crashes(said: object) -> None:
 def test_no_bytes_crash(said: bytes) -> None:
     with pytest.raises(BadRequest):
         decode(said)
+
+
+@pytest.mark.parametrize("odd", ["half a pair: \ud800", 2**80, -(2**70)])
+def test_what_few_parsers_take_is_sent_all_the_same(odd: object) -> None:
+    assert json.loads(pack({"type": "odd", "value": odd})) == {"type": "odd", "value": odd}
+
+
+def test_what_json_has_no_word_for_is_sent_as_its_text() -> None:
+    assert json.loads(pack({"path": Path("/x"), "größe": [1.5, None, True]})) == {
+        "path": "/x",
+        "größe": [1.5, None, True],
+    }
+
+
+@given(st.dictionaries(st.text(), anything | st.binary()))
+def test_whatever_is_sent_is_json(message: dict[str, object]) -> None:
+    assert json.loads(pack(message)).keys() == message.keys()

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from saltpeter.domain.events import Reason, RunStarted, SlotPassed
-from saltpeter.domain.job import Job, Overlap, Retry, Share
+from saltpeter.domain.events import Ended, Reason, RunStarted, SlotPassed
+from saltpeter.domain.job import Job, Maintenance, Overlap, Retry, Share
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.execution import Manner
 from saltpeter.engine.launcher import AskStatus, Call, KillThroughWrapper
@@ -122,6 +122,22 @@ async def test_a_kill_is_told_again_as_it_was_asked_for(autojump_clock: MockCloc
         await b.ended(run)
     asked = [call for _, call in machines.machines["m1"].acted_on if isinstance(call, KillThroughWrapper)]
     assert [(kill.signal, kill.grace_s) for kill in asked] == [("INT", 45.0)]  # nobody was connected after the restart
+
+
+async def test_maintenance_that_came_meanwhile_ends_nothing_that_runs(autojump_clock: MockClock) -> None:
+    machines, store = fleet("m1", "m2"), MemoryStore()
+    both = Maintenance(machines=frozenset({"m1", "m2"}))
+    async with bottle(job(), machines=machines, store=store) as b:
+        b.play("m1", Script(lasts_s=math.inf))
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(10)
+        assert set(b.outcomes(run)) == {"m2"}
+    never_restarts(machines)
+    async with bottle(job(), machines=machines, store=store, maintenance=both) as b:
+        await resumed_by_wrappers(b, run, {"m1": Script(lasts_s=50, code=3)})
+        assert await b.ended(run) is Verdict.FAILED
+        assert {m: o.code for m, o in b.outcomes(run).items()} == {"m1": 3, "m2": 0}
+        assert len(b.of(Ended)) == 2
 
 
 async def test_a_run_whose_job_was_removed_is_followed_to_its_end(autojump_clock: MockClock) -> None:

@@ -9,12 +9,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from saltpeter.domain.admission import splay
 from saltpeter.domain.events import Launched, Reason, Retrying, RunStarted, SlotPassed
 from saltpeter.domain.job import Maintenance, Overlap, Retry, Share
 from saltpeter.domain.outcome import End
 from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import CommandRefused, LaunchError
 from tests.helpers.bottle import NOON, Bottle, Script, bottle, fleet, job
+from tests.helpers.memory_store import MemoryStore
 
 TEN = tuple(f"m{number}" for number in range(10))
 
@@ -28,6 +30,29 @@ async def test_machines_that_start_together_are_launched_by_one_publish(autojump
         assert len(outcomes) == 10
         [launched] = b.of(Launched)
         assert set(launched.machines) == set(TEN)
+
+
+async def test_only_those_that_begin_now_are_launched_with_the_targets(autojump_clock: MockClock) -> None:
+    """Who is held back, by splay, by its batch or by maintenance, has no part in the first launch."""
+    held = Maintenance(machines=frozenset({"m3"}))
+    spread = job(splay_s=2.0, batch_size=Share(3))
+    async with bottle(spread, machines=fleet(*TEN), maintenance=held) as b:
+        prompt = [machine for machine in TEN if splay("backup", machine, 2.0) == 0 and machine != "m3"]
+        outcomes = await b.see()
+        first = b.of(Launched)[0]
+        assert first.machines == tuple(prompt[:3])
+        assert {m for m, o in outcomes.items() if o.end is End.MAINTENANCE} == {"m3"}
+        assert [len(b.fleet.machines[m].starts) for m in TEN] == [0 if m == "m3" else 1 for m in TEN]
+
+
+async def test_a_kill_while_the_targets_are_written_down_publishes_nothing(autojump_clock: MockClock) -> None:
+    async with bottle(job(), machines=fleet(*TEN), store=MemoryStore(commit_s=5.0)) as b:
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(1)
+        await b.runs.kill("backup", "test")
+        assert await b.ended(run) is Verdict.KILLED
+        assert {o.end for o in b.outcomes(run).values()} == {End.KILLED}
+        assert not b.fleet.published
 
 
 async def test_a_batch_moves_on_as_machines_end(autojump_clock: MockClock) -> None:

@@ -94,27 +94,3 @@ async def test_the_jobs_that_have_anything_are_found(tmp_path: Path) -> None:
             "living": Active(NOON),
             "passed": Active(passed=True),
         }
-
-
-async def test_asking_reads_by_index_only(tmp_path: Path) -> None:
-    """However many runs there are, those outside of what is asked for cost nothing."""
-    from saltpeter.store import bars, history
-
-    queries = [
-        (bars._FIRST, [1, 2, 3]),
-        (bars._BAD, [1, 2]),
-        (bars._GROUPED, [1, 1, 2, 1]),
-        (bars._BEFORE, [1, 2, 3]),
-        (bars._PASSED, [1, 1, 2, 3]),
-        (f"{history._RUNS} WHERE {history.FAILED} AND started_us >= ? ORDER BY started_us DESC LIMIT 50", [1]),
-    ]
-
-    async with open_store(tmp_path) as store:
-        for query, values in queries:
-            plan = await store._read_ledger(
-                lambda connection, query=query, values=values: [  # type: ignore[misc]
-                    row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)
-                ]
-            )
-            scanned = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
-            assert not [step for step in scanned if "runs" in step.split() or "passed" in step.split()], plan
