@@ -28,8 +28,8 @@ _FIRST = """
     FROM jobs
 """
 _BAD = f"""
-    SELECT DISTINCT name FROM runs JOIN jobs ON jobs.key = runs.job
-    WHERE {FAILED} AND started_us >= ? AND started_us < ?
+    SELECT name FROM jobs
+    WHERE EXISTS (SELECT 1 FROM runs WHERE job = jobs.key AND {FAILED} AND started_us >= ? AND started_us < ?)
 """  # noqa: S608  # texts of this module, here and below
 _GROUPED = f"""
     SELECT began_us, nullif(until_us, {2**62}), runs, failed, run, verdict FROM (

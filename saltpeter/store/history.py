@@ -18,7 +18,10 @@ from saltpeter.store.codec import from_us, load_outcome, to_us
 # As texts, not values: else SQLite could not see that the index of what failed has them all.
 SUCCEEDED = f"verdict = '{Verdict.SUCCEEDED.value}'"
 FAILED = f"verdict <> '{Verdict.SUCCEEDED.value}'"
+_WAITS = f"reason = '{Reason.WAITING.value}'"
 
+# CROSS JOIN: what is asked for of the runs is found first, whatever SQLite makes of how much there is of the others.
+_EVER = datetime.min.replace(tzinfo=timezone.utc)  # a bound by which SQLite sees that the index of starts will do
 _RUNS = """
     SELECT runs.run, jobs.name, slot_us, started_by, token, started_us, ended_us, verdict, text
     FROM runs JOIN jobs ON jobs.key = runs.job
@@ -26,9 +29,17 @@ _RUNS = """
 _EXECUTIONS = """
     SELECT runs.run, machine, executions.attempt, targeted_us, ticket, launched_us, confirmed_us, executions.started_us,
         executions.ended_us, pid, wrapper_version, outcome, late, bound
-    FROM executions JOIN runs ON runs.key = executions.run LEFT JOIN launches ON launches.key = executions.launch
+    FROM runs CROSS JOIN executions ON executions.run = runs.key LEFT JOIN launches ON launches.key = executions.launch
 """
-_KILLS = "SELECT runs.run, machines, killed_by, at_us, signal, grace_s FROM kills JOIN runs ON runs.key = kills.run"
+_KILLS = """
+    SELECT runs.run, machines, killed_by, at_us, signal, grace_s FROM runs CROSS JOIN kills ON kills.run = runs.key
+"""
+_WAITING = f"""
+    SELECT name, max(last_us) FROM passed JOIN jobs ON jobs.key = passed.job WHERE passed.{_WAITS}
+        AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.job = passed.job AND slot_us = last_us)
+        AND NOT EXISTS (SELECT 1 FROM passed AS other WHERE other.job = passed.job AND NOT other.{_WAITS}
+            AND other.last_us >= passed.last_us AND other.first_us <= passed.last_us) GROUP BY name
+"""  # noqa: S608  # made of texts of ours
 
 
 def unfinished(connection: sqlite3.Connection) -> list[RunState]:
@@ -48,14 +59,7 @@ def last_slots(connection: sqlite3.Connection) -> dict[str, datetime]:
 
 def waiting(connection: sqlite3.Connection) -> dict[str, datetime]:
     """Of each job the newest slot that waited for its turn, if nothing else is known of that slot."""
-    rows = connection.execute(
-        "SELECT name, max(last_us) FROM passed JOIN jobs ON jobs.key = passed.job WHERE reason = ?1"
-        " AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.job = passed.job AND slot_us = last_us)"
-        " AND NOT EXISTS (SELECT 1 FROM passed AS other WHERE other.job = passed.job AND other.reason != ?1"
-        " AND other.last_us >= passed.last_us AND other.first_us <= passed.last_us) GROUP BY name",
-        [Reason.WAITING.value],
-    )
-    return {name: from_us(slot_us) for name, slot_us in rows}
+    return {name: from_us(slot_us) for name, slot_us in connection.execute(_WAITING)}
 
 
 def holds(connection: sqlite3.Connection) -> list[Hold]:
@@ -85,7 +89,7 @@ def runs(
 
     `failed`: only those that ended without success, or only those that succeeded.
     """
-    bounds = {"started_us >= ?": since, "started_us < ?": until}
+    bounds = {"started_us >= ?": since or _EVER, "started_us < ?": until}
     asked: dict[str, object] = {text: to_us(bound) for text, bound in bounds.items() if bound is not None}
     if job is not None:
         asked["jobs.name = ?"] = job

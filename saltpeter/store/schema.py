@@ -151,6 +151,12 @@ LEDGER: Sequence[str] = (
     ALTER TABLE kills ADD COLUMN signal TEXT;  -- in place of the job's own
     ALTER TABLE kills ADD COLUMN grace_s REAL;
     """,
+    """
+    DROP INDEX runs_that_failed;
+    CREATE INDEX failures ON runs (started_us) WHERE verdict <> 'success';
+    CREATE INDEX failures_of_job ON runs (job, started_us) WHERE verdict <> 'success';
+    CREATE INDEX passed_that_waited ON passed (job, last_us) WHERE reason = 'waiting';
+    """,
 )
 
 # What has been made of a file, and by which saltpeter.

@@ -233,7 +233,7 @@ class SqliteStore:
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         found = await self._read_ledger(lambda connection: history.attempts(connection, run))
-        lengths = await self._read_output(ExecutionId(run, ""), _lengths_of([run]), {})
+        lengths: dict[ExecutionId, int] = await self._read_output(ExecutionId(run, ""), _lengths_of([run]), {})
         for execution in found:
             execution.output_length = lengths.get(execution.id, 0)
         return found
@@ -323,7 +323,7 @@ class SqliteStore:
             self._remember_day(run.id, day)
             by_day.setdefault(day, []).append(run)
         for day, of_it in by_day.items():
-            lengths = await self._read_day(day, _lengths_of([run.id for run in of_it]), {})
+            lengths: dict[ExecutionId, int] = await self._read_day(day, _lengths_of([run.id for run in of_it]), {})
             for run in of_it:
                 for execution in run.executions.values():
                     execution.output_length = lengths.get(execution.id, 0)
