@@ -251,9 +251,9 @@ def _line(run: RunState) -> dict[str, Any]:
     """A living run, apart from its machines: `open` are those that have not ended, of `targets` in all."""
     return {
         "cron": run.job,
-        "slot": records.iso(run.slot),
+        "slot": run.slot,
         "by": run.by,
-        "started": records.iso(run.started_at),
+        "started": run.started_at,
         "targets": len(run.executions),
         "open": run.open,
         "failed": run.failed,

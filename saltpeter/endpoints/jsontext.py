@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import orjson
 
 
 def dump(value: object) -> bytes:
-    """The text, in UTF-8; what JSON has no word for becomes its own text."""
+    """The text, in UTF-8. Instants are written by ISO 8601; what else JSON has no word for becomes its own text."""
     try:
-        return orjson.dumps(value, default=str)
+        return orjson.dumps(value, default=_text)
     except orjson.JSONEncodeError:  # a number of more than 64 bits, half of a surrogate pair, a key that is no text
-        return json.dumps(value, default=str, separators=(",", ":")).encode()
+        return json.dumps(value, default=_text, separators=(",", ":")).encode()
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -10,7 +10,7 @@ import trio
 from saltpeter.domain.job import Job
 from saltpeter.domain.schedule import Schedule
 from saltpeter.domain.state import State
-from saltpeter.endpoints.records import Result, iso
+from saltpeter.endpoints.records import Result
 from saltpeter.engine.storage import Active, Bar, Bars, Passed
 
 MARKS = 400  # slots to come that are told of one job
@@ -68,14 +68,14 @@ def active(known: Mapping[str, Active], upcoming: Mapping[str, datetime]) -> Res
 
 
 def _active(known: Active, coming: datetime | None) -> Result:
-    return {"began": iso(known.began_at), "failed": known.failed, "passed": known.passed, "coming": iso(coming)}
+    return {"began": known.began_at, "failed": known.failed, "passed": known.passed, "coming": coming}
 
 
 def bars(found: Bars, coming: Mapping[str, Iterable[datetime]]) -> Result:
     return {
         "bars": [_bar(each) for each in found.bars],
         "passed": [_passed(each) for each in found.passed],
-        "coming": [{"cron": job, "slot": iso(slot)} for job, slots in coming.items() for slot in slots],
+        "coming": [{"cron": job, "slot": slot} for job, slots in coming.items() for slot in slots],
         "complete": found.complete,
     }
 
@@ -83,8 +83,8 @@ def bars(found: Bars, coming: Mapping[str, Iterable[datetime]]) -> Result:
 def _bar(known: Bar) -> Result:
     return {
         "cron": known.job,
-        "began": iso(known.began_at),
-        "ended": iso(known.ended_at),
+        "began": known.began_at,
+        "ended": known.ended_at,
         "runs": known.runs,
         "failed": known.failed,
         "job_instance": known.run,
@@ -95,8 +95,8 @@ def _bar(known: Bar) -> Result:
 def _passed(known: Passed) -> Result:
     return {
         "cron": known.job,
-        "first": iso(known.first),
-        "last": iso(known.last),
+        "first": known.first,
+        "last": known.last,
         "slots": known.slots,
         "reason": known.reason.value,
         "text": known.text,

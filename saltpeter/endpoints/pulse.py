@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from saltpeter.domain.events import ExecutionId, LedgerEvent, RunStarted
-from saltpeter.endpoints.records import Result, iso
+from saltpeter.endpoints.records import Result
 from saltpeter.engine.storage import StoreHealth
 
 SPAN = timedelta(hours=1)
@@ -58,7 +58,7 @@ class Pulse:
     def told(self, now: datetime) -> Result:
         """Seconds, of the last hour."""
         late_s, slots = self._lateness_s.since(now)
-        return {"since": iso(self.began_at), "slots": slots, "late": late_s, "lag": self._lag_s.since(now)[0]}
+        return {"since": self.began_at, "slots": slots, "late": late_s, "lag": self._lag_s.since(now)[0]}
 
 
 def of_store(health: StoreHealth) -> Result:

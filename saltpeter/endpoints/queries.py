@@ -137,7 +137,7 @@ class Queries:
             done = await self.past.done_on(asked.machine)
             return {"machine": asked.machine, "parts": [records.done(each) for each in done]}
         found = await self.past.machines(self._at(asked.since))
-        return {"now": records.iso(self.now()), "machines": [records.machine(each) for each in found]}
+        return {"now": self.now(), "machines": [records.machine(each) for each in found]}
 
     async def health(self) -> Result:
         """How the daemon fares: its checks, how late slots were of late, and what it keeps."""

@@ -7,7 +7,6 @@ from itertools import takewhile
 from typing import Any
 
 from saltpeter.domain.job import Job
-from saltpeter.endpoints.records import iso
 from saltpeter.engine.storage import Answer
 
 NEAR = timedelta(seconds=60)  # who says 3:00 also means 3:00:30
@@ -41,19 +40,19 @@ def explain(
     is_it = known.slot is not None and abs(known.slot - (slot or at)) <= reach
     if is_it and known.run is not None:
         verdict = f"ended: {known.run.verdict.value}" if known.run.verdict else "is running"
-        ran = {"answer": "ran", "slot": iso(known.slot), "job_instance": known.run.id}
+        ran = {"answer": "ran", "slot": known.slot, "job_instance": known.run.id}
         return {**ran, "text": f"it ran as {known.run.id}, started by {known.run.by}, and {verdict}"}
     if is_it and known.passed is not None:
         reason = known.passed.reason.value
-        return {"answer": "passed", "slot": iso(known.slot), "reason": reason, "text": known.passed.text or reason}
+        return {"answer": "passed", "slot": known.slot, "reason": reason, "text": known.passed.text or reason}
     if slot is None:
         return _not_due(name, job, at, known)
     if slot > now - PROMPT:
         text = f"it is due at {slot.isoformat()}" if slot > now else "it is due just now, and not recorded yet"
-        return {"answer": "pending", "slot": iso(slot), "text": text}
+        return {"answer": "pending", "slot": slot, "text": text}
     if trouble is not None and known.down is None:
         text = f"nothing of it is recorded yet, for {trouble}"
-        return {"answer": "pending", "slot": iso(slot), "text": text}
+        return {"answer": "pending", "slot": slot, "text": text}
     return _unanswered(slot, known)
 
 
@@ -66,10 +65,10 @@ def _unanswered(slot: datetime, known: Answer) -> dict[str, Any]:
             if down.since
             else f"the first daemon here began at {until}"
         )
-        span = {"from": iso(down.since), "to": iso(down.until)}
-        return {"answer": "down", "slot": iso(slot), "text": text, "down": span}
+        span = {"from": down.since, "to": down.until}
+        return {"answer": "down", "slot": slot, "text": text, "down": span}
     text = "the schedule has this slot now, but nothing is recorded: the job, or this schedule of it, may be newer"
-    return {"answer": "not_due", "slot": iso(slot), "text": text}
+    return {"answer": "not_due", "slot": slot, "text": text}
 
 
 def _not_due(name: str, job: Job | None, at: datetime, known: Answer) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""What is remembered of runs, as results of requests. No IO. What is not known, or not yet, is None."""
+"""What is remembered of runs, as results of requests. No IO.
+
+What is not known, or not yet, is None. Instants are left as they are: writing them out is left to `jsontext`, which is
+several times as fast at it.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +25,15 @@ Result: TypeAlias = dict[str, Any]
 SHOWN = 50  # of a job's latest runs
 
 
-def iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()
-
-
 def run(known: RunState, tally: Tally) -> Result:
     """A run in a line; `duration` in seconds."""
     return {
         "job_instance": known.id,
         "cron": known.job,
-        "slot": iso(known.slot),
+        "slot": known.slot,
         "by": known.by,
-        "started": iso(known.started_at),
-        "ended": iso(known.ended_at),
+        "started": known.started_at,
+        "ended": known.ended_at,
         "verdict": verdict(known),
         "text": known.text,
         "machines": tally.machines,
@@ -71,16 +71,16 @@ def execution(known: ExecutionState) -> Result:
     return {
         "attempt": known.id.attempt,
         "state": stage(known),
-        "targeted": iso(known.targeted_at),
-        "launched": iso(known.launched_at),
-        "confirmed": iso(known.confirmed_at),
-        "started": iso(known.started_at),
-        "ended": iso(known.ended_at),
+        "targeted": known.targeted_at,
+        "launched": known.launched_at,
+        "confirmed": known.confirmed_at,
+        "started": known.started_at,
+        "ended": known.ended_at,
         "retcode": outcome.code if outcome else None,
         "outcome": outcome.end.value if outcome else None,
         "text": outcome.text if outcome else "",
         "late": ending(known.late) if known.late else None,
-        "last_heartbeat": iso(known.last_heartbeat),
+        "last_heartbeat": known.last_heartbeat,
         "rss": known.rss,
         "cpu": known.cpu_s,
         "pid": known.pid,
@@ -114,7 +114,7 @@ def ending(outcome: Outcome) -> Result:
 
 def kill(asked: KillRequested) -> Result:
     """`machines` is empty when the whole run was meant."""
-    return {"machines": list(asked.machines), "by": asked.by, "at": iso(asked.at)}
+    return {"machines": list(asked.machines), "by": asked.by, "at": asked.at}
 
 
 def statistics(runs: Sequence[RunState]) -> Result:
@@ -145,7 +145,7 @@ def latest(runs: Sequence[RunState]) -> Result:
 
 
 def _short(known: RunState) -> Result:
-    return {"job_instance": known.id, "started": iso(known.started_at), "verdict": verdict(known)}
+    return {"job_instance": known.id, "started": known.started_at, "verdict": verdict(known)}
 
 
 def usual_s(runs: Iterable[RunState]) -> float | None:
@@ -168,12 +168,12 @@ def _cell(part: Part | None) -> Result | None:
 
 def passed(known: Passed) -> Result:
     return {
-        "first": iso(known.first),
-        "last": iso(known.last),
+        "first": known.first,
+        "last": known.last,
         "slots": known.slots,
         "reason": known.reason.value,
         "text": known.text,
-        "at": iso(known.at),
+        "at": known.at,
     }
 
 
@@ -184,7 +184,7 @@ def alike(groups: Sequence[Alike]) -> Result:
 def slot(job: str, schedule: Schedule, at: datetime) -> Result:
     """A slot, what the clock in the job's zone shows then, and what is special about that."""
     local = at.astimezone(schedule.zone)
-    return {"cron": job, "slot": iso(at), "local": iso(local), "zone": str(schedule.zone), "note": schedule.note(at)}
+    return {"cron": job, "slot": at, "local": local, "zone": str(schedule.zone), "note": schedule.note(at)}
 
 
 def verdict(known: RunState) -> str | None:
@@ -198,7 +198,7 @@ def timeline(stretches: Iterable[Stretch]) -> list[Result]:
         about = {"cron": each.job, "job_instance": each.execution.run, "machine": each.execution.machine}
         for at, kind, code in ((each.began_at, "machine_start", ""), (each.ended_at, "machine_result", each.code)):
             if at is not None:
-                moments.append((at, {**about, "timestamp": iso(at), "ret_code": code, "msg_type": kind}))
+                moments.append((at, {**about, "timestamp": at, "ret_code": code, "msg_type": kind}))
     return [moment for _, moment in sorted(moments, key=lambda each: each[0])]
 
 
@@ -208,8 +208,8 @@ def done(known: Done) -> Result:
         "job_instance": known.execution.run,
         "cron": known.job,
         "attempt": known.execution.attempt,
-        "started": iso(known.began_at),
-        "ended": iso(known.ended_at),
+        "started": known.began_at,
+        "ended": known.ended_at,
         "outcome": known.end.value,
         "retcode": known.code,
     }
@@ -219,11 +219,11 @@ def machine(known: MachineRecord) -> Result:
     """How a machine fares; `failures` are those in a row."""
     return {
         "machine": known.machine,
-        "ended": iso(known.ended_at),
+        "ended": known.ended_at,
         "last": done(known.last) if known.last else None,
         "failures": known.failures,
         "failed": done(known.failed) if known.failed else None,
-        "silent_since": iso(known.silent_since),
+        "silent_since": known.silent_since,
     }
 
 

@@ -11,12 +11,13 @@ import cattrs.preconf.json
 from saltpeter.domain.outcome import Outcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
 _JSON = cattrs.preconf.json.make_converter(omit_if_default=True)
 
 
 def to_us(at: datetime) -> int:
     """An aware instant as whole microseconds since 1970."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
+    return (at - _EPOCH) // _MICROSECOND
 
 
 @overload
@@ -25,7 +26,7 @@ def from_us(us: int) -> datetime: ...
 def from_us(us: None) -> None: ...
 def from_us(us: int | None) -> datetime | None:
     """The other way round, in UTC; NULL is None."""
-    return None if us is None else _EPOCH + timedelta(microseconds=us)
+    return None if us is None else _EPOCH + us * _MICROSECOND
 
 
 def dump_outcome(outcome: Outcome) -> str:

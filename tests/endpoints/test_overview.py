@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -30,15 +30,15 @@ async def test_what_was_and_what_comes_is_told_of_each_job(tmp_path: Path) -> No
         assert near == {
             "crons": {
                 "backup": {
-                    "began": NOON.isoformat(),
+                    "began": NOON,
                     "failed": True,
                     "passed": False,
-                    "coming": (NOW + HOUR).isoformat(),
+                    "coming": (NOW + HOUR),
                 }
             }
         }
         new_year = await lib.queries.overview(verbs.GetActive(Moment(NOON + 41 * DAY), Moment(NOON + 42 * DAY)))
-        assert new_year["crons"]["yearly"]["coming"] == "2027-01-01T00:00:00+00:00"
+        assert new_year["crons"]["yearly"]["coming"] == datetime(2027, 1, 1, tzinfo=timezone.utc)
         with pytest.raises(BadRequest):
             await lib.queries.overview(verbs.GetActive(Moment(NOON), Moment(NOON)))
 
@@ -51,8 +51,8 @@ async def test_bars_are_told_with_the_slots_to_come(tmp_path: Path) -> None:
         assert found["bars"] == [
             {
                 "cron": "backup",
-                "began": NOON.isoformat(),
-                "ended": (NOON + 10 * SECOND).isoformat(),
+                "began": NOON,
+                "ended": (NOON + 10 * SECOND),
                 "runs": 1,
                 "failed": 0,
                 "job_instance": run,
@@ -61,7 +61,7 @@ async def test_bars_are_told_with_the_slots_to_come(tmp_path: Path) -> None:
         ]
         assert found["complete"]
         coming = [each["slot"] for each in found["coming"] if each["cron"] == "often"]
-        assert coming[:2] == [NOW.isoformat(), (NOW + timedelta(minutes=10)).isoformat()]
+        assert coming[:2] == [NOW, (NOW + timedelta(minutes=10))]
         assert len(coming) == 12
         lib.queries.board.post(Configured(config=config(), at=NOW))  # what is no job any more comes no more
         assert (await lib.queries.overview(asked))["coming"] == []
@@ -77,18 +77,18 @@ async def test_machines_are_told(tmp_path: Path) -> None:
             "job_instance": run,
             "cron": "backup",
             "attempt": 1,
-            "started": (NOON + SECOND).isoformat(),
-            "ended": ended.isoformat(),
+            "started": (NOON + SECOND),
+            "ended": ended,
             "outcome": "lost",
             "retcode": 253,
         }
         assert m1 == {
             "machine": "m1",
-            "ended": ended.isoformat(),
+            "ended": ended,
             "last": part,
             "failures": 1,
             "failed": part,
-            "silent_since": ended.isoformat(),
+            "silent_since": ended,
         }
         assert (m2["failures"], m2["failed"], m2["silent_since"]) == (0, None, None)
         assert await lib.queries.fleet(verbs.GetMachine("m1")) == {"machine": "m1", "parts": [part]}
@@ -106,7 +106,7 @@ async def test_health_tells_of_the_last_hour(tmp_path: Path) -> None:
         pulse.lagged(0.5, NOW)
         lib.queries = type(lib.queries)(lib.queries.board, lib.store, lambda: NOW, {"ports": always("here")}, pulse)
         told = await lib.queries.health()
-        assert (told["slots"], told["late"], told["lag"], told["since"]) == (2, 2.0, 0.5, (NOON - DAY).isoformat())
+        assert (told["slots"], told["late"], told["lag"], told["since"]) == (2, 2.0, 0.5, (NOON - DAY))
         assert (told["ready"], told["checks"]) == (True, {"ports": {"ok": True, "text": "here"}})
         assert told["store"]["ok"]
         assert told["store"]["free_bytes"] > 0
