@@ -8,7 +8,7 @@ from http import HTTPStatus
 import attrs
 import h11
 import trio
-from wsproto.utilities import generate_accept_token
+from websockets.utils import accept_key
 
 from saltpeter.domain.access import NOBODY, Person
 from saltpeter.endpoints import jsontext
@@ -135,7 +135,7 @@ class Conversation:
         headers = [
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", generate_accept_token(key.encode()).decode()),
+            ("Sec-WebSocket-Accept", accept_key(key)),
         ]
         accepted = h11.InformationalResponse(status_code=101, headers=headers, reason=b"Switching Protocols")
         await self._write(self._h11.send(accepted) or b"")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TypeAlias, Union
 
 import attrs
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import Protocol, Side
 
-TOO_BIG = 1009  # a close code of RFC 6455
-_OPEN = (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
+# The protocol would log each frame of a daemon that logs for debugging, tokens and all.
+_silent = logging.getLogger(f"{__name__}.protocol")
+_silent.setLevel(logging.WARNING)
 
 
 @attrs.frozen
@@ -22,65 +24,64 @@ class Owed:
 
 Heard: TypeAlias = Union[str, bytes, Owed]
 
-
-def _connection() -> Connection:
-    return Connection(ConnectionType.SERVER)
+_OF_MESSAGES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 @attrs.define(eq=False)
 class Frames:
-    """`limit` is that of a message, in characters of text or in bytes. `ended`: the peer says nothing more."""
+    """`limit` is that of a message, in bytes. `ended`: the peer says nothing more."""
 
     limit: int
     ended: bool = attrs.field(default=False, init=False)
-    _ws: Connection = attrs.field(factory=_connection, init=False)
-    _begun: list[str | bytes] = attrs.field(factory=list, init=False)  # of a message that is not complete yet
-    _size: int = attrs.field(default=0, init=False)
-    _last_word: CloseConnection | None = attrs.field(default=None, init=False)
+    _ws: Protocol = attrs.field(init=False)
+    _parts: list[bytes] = attrs.field(factory=list, init=False)  # of a message that is not complete yet
+    _is_text: bool = attrs.field(default=True, init=False)  # that message
+    _last_word: bytes | None = attrs.field(default=None, init=False)  # with which our side ends, once that is certain
+
+    def __attrs_post_init__(self) -> None:
+        self._ws = Protocol(Side.SERVER, max_size=self.limit, logger=_silent)
 
     @property
     def closed(self) -> bool:
         """Both sides have said farewell."""
-        return self._ws.state is ConnectionState.CLOSED
+        return self._ws.close_rcvd is not None and self._last_word == b""
 
     def feed(self, data: bytes | bytearray) -> Iterator[Heard]:
         """What `data` completes. Nothing more may be fed once it has `ended`."""
-        self._ws.receive_data(bytes(data))
-        for event in self._ws.events():
-            match event:
-                case TextMessage() | BytesMessage():
+        self._ws.receive_data(data)
+        answers = iter(self._ws.data_to_send())  # to each ping, and then perhaps to a farewell
+        try:
+            for event in self._ws.events_received():
+                if not isinstance(event, Frame):
+                    continue
+                if event.opcode is Opcode.PING:
+                    yield Owed(next(answers))
+                elif event.opcode in _OF_MESSAGES:
                     yield from self._gather(event)
-                case Ping():
-                    yield Owed(self._ws.send(event.response()))
-                case CloseConnection():
-                    self._end(event)
-            if self.ended:
-                return
+        except UnicodeDecodeError as exc:
+            self._ws.fail(CloseCode.INVALID_DATA, exc.reason)
+        if self._ws.eof_sent:
+            self.ended = True
+            last_word = b"".join((*answers, *self._ws.data_to_send()))
+            self._last_word = last_word if self._last_word is None else b""
 
-    def _gather(self, event: TextMessage | BytesMessage) -> Iterator[str | bytes]:
-        self._size += len(event.data)
-        if self._size > self.limit:
-            return self._end(CloseConnection(code=TOO_BIG, reason=f"a message may have {self.limit} characters"))
-        if event.data or not self._begun:  # else pieces of nothing would pile up without end
-            self._begun.append(event.data if isinstance(event.data, str) else bytes(event.data))
-        if event.message_finished:
-            yield self._begun[0] if len(self._begun) == 1 else _joined(self._begun)
-            self._begun, self._size = [], 0
-
-    def _end(self, why: CloseConnection) -> None:
-        self.ended, self._last_word = True, why
+    def _gather(self, frame: Frame) -> Iterator[str | bytes]:
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+        if frame.data or not self._parts:  # else pieces of nothing would pile up without end
+            self._parts.append(bytes(frame.data))
+        if frame.fin:
+            whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts = []
+            yield whole.decode() if self._is_text else whole
 
     def text(self, text: str) -> bytes:
-        return self._ws.send(TextMessage(data=text))
+        return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
     def farewell(self, code: int, reason: str) -> bytes:
         """What closes it from our side; nothing if that has been said. What ended it counts for more than `code`."""
-        if self._ws.state not in _OPEN:
-            return b""
-        return self._ws.send(self._last_word or CloseConnection(code=code, reason=reason or None))
-
-
-def _joined(parts: list[str | bytes]) -> str | bytes:
-    """All of `parts` are of one kind, which each of them says."""
-    texts = [part for part in parts if isinstance(part, str)]
-    return "".join(texts) if texts else b"".join(part for part in parts if isinstance(part, bytes))
+        if self._last_word is None:
+            self._ws.send_close(code, reason)
+            self._last_word = b"".join(self._ws.data_to_send())
+        word, self._last_word = self._last_word, b""
+        return word

@@ -10,10 +10,16 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias, Union
 
 import attrs
+import orjson
 
-from sp_wrapper import wire
+from sp_wrapper import frames, wire
 
 MAX_MERGED = 1024 * 1024  # bytes
+
+
+def read(text: str | bytes) -> frames.Frame:
+    """What a wrapper has sent. Raises RemoteProtocolError and nothing else."""
+    return frames.decode_from_wrapper(text, orjson.loads)
 
 
 @attrs.define

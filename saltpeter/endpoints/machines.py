@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from saltpeter.domain.events import ExecutionId
+from saltpeter.endpoints import intake
 from saltpeter.endpoints.channel import UNWELCOME, Channel, Limits
 from saltpeter.endpoints.http import Front, Upgrade
 from saltpeter.endpoints.intake import Intake
@@ -74,7 +75,7 @@ class MachinesEndpoint:
             text = await channel.receive()
             if len(text) > FIRST_FRAME_CHARS and not self._allow_legacy:
                 raise wire.RemoteProtocolError("the first message is too long")
-            return frames.decode_from_wrapper(text)
+            return intake.read(text)
         raise wire.RemoteProtocolError(f"no message within {FIRST_FRAME_S:g} seconds")
 
     def _introduction(self, frame: frames.Frame) -> tuple[wire.Connect, frames.Frame | None]:

@@ -15,6 +15,7 @@ import attrs
 import trio
 from typing_extensions import assert_never
 
+from saltpeter.endpoints import intake
 from saltpeter.endpoints.channel import Channel
 from saltpeter.endpoints.intake import Accepted, Intake, Pace, Repeat, merged
 from saltpeter.engine.execution import Watch
@@ -142,7 +143,7 @@ class Session:
             async for text in self._channel:
                 if wait_s := self._pace.spend(1 + len(text) // wire.MAX_CHUNK, trio.current_time()):
                     await trio.sleep(wait_s)  # who talks too fast is read at our pace
-                await self._receive(frames.decode_from_wrapper(text))
+                await self._receive(intake.read(text))
                 silence.deadline = trio.current_time() + SILENCE_S
 
     async def _fetch_secrets(self) -> None:

@@ -11,6 +11,9 @@ from saltpeter.errors import StoreError
 from saltpeter.store.places import sync
 
 RING = 20  # executions that are remembered of each machine
+CHECKPOINT_BYTES = 16 * 1024**2  # of journal, before it is copied into its file
+LARGEST_JOURNAL = 4 * CHECKPOINT_BYTES  # before a commit waits for that
+SMALL_PAGE, LARGE_PAGE = 4096, 8192  # bytes; SQLite makes two calls of the kernel for each page it writes
 BUSY_S = 5.0  # how long a locked database is waited for; only another program can lock it for so long
 
 # Older SQLite (3.34 in RHEL 9) has no strict tables; all else works there too.
@@ -200,21 +203,25 @@ OUTPUT: Sequence[str] = (
 )
 
 
-def connect(path: Path, migrations: Sequence[str], version: str = "") -> sqlite3.Connection:
+def connect(
+    path: Path, migrations: Sequence[str], version: str = "", page_bytes: int = SMALL_PAGE
+) -> sqlite3.Connection:
     """Open `path` for writing, made or brought up to date as needed; `version` is this saltpeter's.
 
-    Raises StoreError for a file of a newer saltpeter, sqlite3.Error and OSError for one that cannot be used.
+    A file that exists keeps the size of its pages. Raises StoreError for a file of a newer saltpeter, sqlite3.Error
+    and OSError for one that cannot be used.
     """
     if not path.exists():
         _create(path)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before all else; has no effect on what is there
+        connection.execute(f"PRAGMA page_size = {page_bytes}")  # before all else; has no effect on what is there
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # the same
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, that is 16 MiB
-        connection.execute("PRAGMA journal_size_limit = 67108864")  # what a burst leaves behind is cut to 64 MiB
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LARGEST_JOURNAL // pragma(connection, 'page_size')}")
+        connection.execute(f"PRAGMA journal_size_limit = {LARGEST_JOURNAL}")  # to which it is cut after a burst
         _migrate(connection, migrations, path, version)
     except BaseException:
         connection.close()

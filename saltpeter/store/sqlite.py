@@ -38,7 +38,7 @@ from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
 from saltpeter.store.places import Places, size_of
 from saltpeter.store.readers import Readers
-from saltpeter.store.schema import LEDGER, OUTPUT
+from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
 from saltpeter.store.writer import Work, Writer
 
 LEAVE_FREE = 64 * 1024**2  # bytes of the disk that are for the ledger only
@@ -69,7 +69,9 @@ async def open_store(
         store = SqliteStore(
             places,
             ledger_writer=Writer(LEDGER, version, now=now),
-            output_writer=Writer(OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, now=now),
+            output_writer=Writer(
+                OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, page_bytes=LARGE_PAGE, now=now
+            ),
         )
         store.ledger_writer.fares = store.output_writer.fares = lambda: fares(store.problem())
         async with trio.open_nursery() as nursery:

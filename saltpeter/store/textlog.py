@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 MAX_LINE = 8 * 1024  # bytes of output in one line; a longer one goes on in the next
 MAX_QUEUED = 16 * 1024 * 1024  # bytes that wait for the disk; past it lines are left out
+ENTRY_BYTES = 200  # that an entry takes beside its text
 FLUSH_S = 2.0
 _NOBODY = "-"  # stands for the machine where a whole run is meant
 _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " \t\n").encode()
@@ -51,10 +52,24 @@ _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " \t\n").e
 
 @attrs.frozen
 class Entry:
-    """One or more lines of `job`'s log."""
+    """One or more lines of a job's log, without a newline at the end: what a command wrote, or our own words."""
 
-    job: str
-    lines: bytes
+    at: datetime
+    run: str
+    machine: str
+    text: bytes
+    is_output: bool = False
+
+    @property
+    def job(self) -> str:
+        return self.run.rpartition("_")[0]
+
+    def lines(self) -> bytes:
+        """As they stand in the log: harmless, and each with its head."""
+        text = shown(self.text) if self.is_output else self.text
+        at = self.at.isoformat(timespec="milliseconds")
+        head = f"{at} {escape(self.run)} {escape(self.machine)} ".encode()
+        return b"".join((head, text.replace(b"\n", b"\n" + head), b"\n"))
 
 
 @attrs.define
@@ -120,14 +135,15 @@ class TextLogs:
 
     def _add_blocks(self, execution: ExecutionId, blocks: Sequence[bytes], at: datetime) -> None:
         for block in blocks:
-            self._add(_entry(at, execution.run, execution.machine, shown(block)))
+            self._add(Entry(at, execution.run, execution.machine, block, is_output=True))
 
     def _add(self, entry: Entry) -> None:
-        if self._queued + len(entry.lines) > MAX_QUEUED:
-            self._left_out += entry.lines.count(b"\n")
+        size = len(entry.text) + ENTRY_BYTES
+        if self._queued + size > MAX_QUEUED:
+            self._left_out += entry.text.count(b"\n") + 1
             return
         self._queue.append(entry)
-        self._queued += len(entry.lines)
+        self._queued += size
         self._arrived.set()
 
     async def _flush(self) -> None:
@@ -146,7 +162,7 @@ class TextLogs:
     def _write(self, entries: Sequence[Entry]) -> None:
         by_job: dict[str, list[bytes]] = {}
         for entry in entries:
-            by_job.setdefault(entry.job, []).append(entry.lines)
+            by_job.setdefault(entry.job, []).append(entry.lines())
         try:
             for job, parts in by_job.items():
                 self._append(self.logdir / file_name(job), b"".join(parts))
@@ -182,7 +198,7 @@ def describe(event: LedgerEvent) -> list[Entry]:
         case Retrying() | Started() | Ended() | CameLate():
             texts = _describe_execution(event)
             execution = event.execution
-            return [_entry(event.at, execution.run, execution.machine, _escaped(text)) for text in texts]
+            return [Entry(event.at, execution.run, execution.machine, _escaped(text)) for text in texts]
         case Awaited() | Targeted() | Launched() | Confirmed() | Bound() | HoldSet() | HoldEnded():
             return []
         case _:
@@ -193,15 +209,15 @@ def _describe_run(event: RunStarted | SlotPassed | KillRequested | RunEnded) -> 
     at = event.at
     match event:
         case RunStarted():
-            return [_entry(at, event.run, _NOBODY, _escaped(f"started by {event.by}"))]
+            return [Entry(at, event.run, _NOBODY, _escaped(f"started by {event.by}"))]
         case SlotPassed():
             instance = f"{event.job}_{event.slot.timestamp():.0f}"
-            return [_entry(at, instance, _NOBODY, _escaped(f"did not run: {event.reason.value} {event.text}".rstrip()))]
+            return [Entry(at, instance, _NOBODY, _escaped(f"did not run: {event.reason.value} {event.text}".rstrip()))]
         case KillRequested():
             machines = event.machines or (_NOBODY,)
-            return [_entry(at, event.run, machine, _escaped(f"kill requested by {event.by}")) for machine in machines]
+            return [Entry(at, event.run, machine, _escaped(f"kill requested by {event.by}")) for machine in machines]
         case RunEnded():
-            return [_entry(at, event.run, _NOBODY, _escaped(f"ended: {event.verdict.value} {event.text}".rstrip()))]
+            return [Entry(at, event.run, _NOBODY, _escaped(f"ended: {event.verdict.value} {event.text}".rstrip()))]
         case _:
             assert_never(event)
 
@@ -236,13 +252,6 @@ def shown(block: bytes) -> bytes:
 def _escaped(text: str) -> bytes:
     """One line, whatever is in it."""
     return "\t".join(map(escape, text.split("\t"))).encode()
-
-
-def _entry(at: datetime, run: str, machine: str, lines: bytes) -> Entry:
-    """`lines` is of characters that do no harm, and ends without a newline."""
-    job = run.rpartition("_")[0]
-    head = f"{at.isoformat(timespec='milliseconds')} {escape(run)} {escape(machine)} ".encode()
-    return Entry(job, b"".join((head, lines.replace(b"\n", b"\n" + head), b"\n")))
 
 
 def _rotate(path: Path, keep: int) -> None:

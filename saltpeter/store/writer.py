@@ -21,9 +21,10 @@ import trio
 from saltpeter.engine.clock import now
 from saltpeter.engine.storage import Writing
 from saltpeter.errors import StoreError
+from saltpeter.store.checkpoints import Checkpoints
 from saltpeter.store.checkup import give_up, is_damage, replace
 from saltpeter.store.places import remove, size_of_journal
-from saltpeter.store.schema import connect, pragma
+from saltpeter.store.schema import SMALL_PAGE, connect, pragma
 from saltpeter.store.vitals import Vitals
 
 MAX_ITEMS = 1000  # of one group
@@ -54,13 +55,15 @@ class Writer:
     """Runs pieces of work, each all or nothing, and returns from each when it would survive a power cut.
 
     `leave_free` bytes of the file system (but at most a twentieth of it) are left to others who need them more. Of
-    `replaceable` files a damaged one is put aside, and a new one begun; damage to another ends the writer.
+    `replaceable` files a damaged one is put aside, and a new one begun; damage to another ends the writer. New files
+    have pages of `page_bytes`.
     """
 
     migrations: Sequence[str]
     version: str = ""
     leave_free: int = 0
     replaceable: bool = False
+    page_bytes: int = SMALL_PAGE
     now: Callable[[], datetime] = now
     fares: Callable[[], None] = lambda: None  # called when it begins to fail, and when it can write again
     _vitals: Vitals = attrs.field(factory=Vitals, init=False)
@@ -71,6 +74,7 @@ class Writer:
     _thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
     _ruin: StoreError | None = attrs.field(default=None, init=False)  # what ends it
     _failed: _Item | None = attrs.field(default=None, init=False)  # what to try when nobody else tries
+    _checkpoints: Checkpoints = attrs.field(factory=Checkpoints, init=False)
     _open: dict[Path, sqlite3.Connection] = attrs.field(factory=dict, init=False)  # the latest used is last
 
     @property
@@ -117,21 +121,29 @@ class Writer:
         Raises StoreError when a file is damaged that cannot be replaced while it is in use.
         """
         try:
-            with self._scope:
-                while await self._has_work():
-                    group = self._take_group()
-                    for item in group:
-                        item.taken.set()
-                    began = trio.current_time()
-                    failure = await trio.to_thread.run_sync(self._write, group, limiter=self._thread)
-                    self._note(failure, trio.current_time() - began)
-                    for item in group:
-                        item.settled.set()
-                    if self._ruin is not None:
-                        raise self._ruin
-                await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._checkpoints.run, name="copy journals")
+                with self._scope:
+                    await self._serve()
+                nursery.cancel_scope.cancel()
         finally:
             self._abandon()
+        if self._ruin is not None:
+            raise self._ruin
+
+    async def _serve(self) -> None:
+        while self._ruin is None and await self._has_work():
+            group = self._take_group()
+            for item in group:
+                item.taken.set()
+            began = trio.current_time()
+            failure = await trio.to_thread.run_sync(self._write, group, limiter=self._thread)
+            self._note(failure, trio.current_time() - began)
+            for item in group:
+                self._checkpoints.wrote(item.path, item.size)
+                item.settled.set()
+        if self._ruin is None:
+            await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
 
     def close(self) -> None:
         """Take nothing new; what is waiting is still written, within FLUSH_S."""
@@ -192,7 +204,8 @@ class Writer:
                 for item in items:
                     item.error = item.error or exc
                 if is_damage(exc) and self.replaceable:
-                    replace(path, str(exc), self.now())
+                    with self._checkpoints.alone:
+                        replace(path, str(exc), self.now())
                 elif is_damage(exc):
                     self._ruin = give_up(path, str(exc))
         return failure
@@ -200,7 +213,8 @@ class Writer:
     def _write_file(self, path: Path, items: Sequence[_Item]) -> None:
         if any(item.work is None for item in items):  # first, so that nothing is lost that is acknowledged
             self._forget(path)
-            remove(path)
+            with self._checkpoints.alone:
+                remove(path)
         pieces = [item for item in items if item.work is not None]
         if self.leave_free and not all(item.frees for item in pieces):
             self._make_sure_of_room(path, sum(item.size for item in pieces))
@@ -220,7 +234,7 @@ class Writer:
         return disk.free - size_of_journal(path) - min(self.leave_free, disk.total // 20)
 
     def _connection(self, path: Path) -> sqlite3.Connection:
-        connection = self._open.pop(path, None) or connect(path, self.migrations, self.version)
+        connection = self._open.pop(path, None) or connect(path, self.migrations, self.version, self.page_bytes)
         self._open[path] = connection
         if len(self._open) > MAX_OPEN:
             self._forget(next(iter(self._open)))

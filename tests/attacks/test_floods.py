@@ -95,7 +95,7 @@ def test_a_message_in_ten_thousand_pieces_costs_no_more_than_one() -> None:
     for first, piece in enumerate([b"x", b"", b""] * 10_000):
         opcode = 0x01 if first == 0 else 0x00
         heard += frames.feed(bytes([opcode, 0x80 | len(piece)]) + b"\0\0\0\0" + piece)
-    assert len(frames._begun) == 10_000
+    assert len(frames._parts) == 10_000
     assert [*heard, *frames.feed(b"\x80\x80\0\0\0\0")] == ["x" * 10_000]
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 import attrs
 import trio
 
-from sp_wrapper import wire
+from sp_wrapper import outbox, wire
 from tests.bench.frame import Sheet, at_least, at_most, percentile
 from tests.bench.heartbeats import strangers
 from tests.bench.site import Process, bare, in_thread, job, plant
 from tests.bench.swarm import Life, Speaker, Swarm
 
-WINDOW = 8  # messages in flight, as real wrappers have them
+WINDOW = outbox.LARGEST_WINDOW  # messages in flight
 TOTAL = 96 * 1024 * 1024  # bytes, of all machines together
 ROUNDS = 3
 PACED_S = 5.0

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from saltpeter.endpoints.frames import TOO_BIG, Frames, Heard, Owed
+from saltpeter.endpoints.frames import Frames, Heard, Owed
 
 
 def client() -> Connection:
@@ -70,7 +71,27 @@ def test_a_message_past_the_limit_ends_it(parts: list[str]) -> None:
     assert frames.ended
     [end] = hear(peer, frames.farewell(1000, "as asked for"))
     assert isinstance(end, CloseConnection)
-    assert end.code == TOO_BIG
+    assert end.code == 1009  # of RFC 6455: the message is too big
+
+
+@pytest.mark.parametrize("parts", [[b"\xff"], [b"caf\xc3", b"("]])
+def test_text_that_is_no_utf_8_ends_it(parts: list[bytes]) -> None:
+    frames = Frames(10)
+    whole = Frame(Opcode.TEXT, b"".join(parts))
+    first = Frame(Opcode.TEXT, parts[0], fin=False)
+    rest = Frame(Opcode.CONT, b"".join(parts[1:]))
+    for frame in [whole] if len(parts) == 1 else [first, rest]:
+        assert list(frames.feed(frame.serialize(mask=True))) == []
+    assert frames.ended
+    [end] = hear(client(), frames.farewell(1000, "as asked for"))
+    assert isinstance(end, CloseConnection)
+    assert end.code == 1007  # of RFC 6455: text that is none
+
+
+def test_a_character_may_be_cut() -> None:
+    frames = Frames(10)
+    parts = [Frame(Opcode.TEXT, b"caf\xc3", fin=False), Frame(Opcode.CONT, b"\xa9")]
+    assert [heard for part in parts for heard in frames.feed(part.serialize(mask=True))] == ["café"]
 
 
 def test_a_farewell_is_answered_with_the_same_code() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import atheris
 
 ROOT = Path(__file__).parents[2]
-OF_OTHERS = ("h11", "wsproto", "yaml", "croniter")
+OF_OTHERS = ("h11", "websockets", "yaml", "croniter")
 
 
 def main() -> None:

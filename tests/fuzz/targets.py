@@ -14,6 +14,7 @@ import trio.testing
 
 from saltpeter.domain import crontab
 from saltpeter.domain.config import Host, assemble, parse_file
+from saltpeter.endpoints import intake
 from saltpeter.endpoints.channel import Channel, Limits
 from saltpeter.endpoints.control_wire import decode as decode_request
 from saltpeter.endpoints.forms import BadRequest
@@ -35,7 +36,7 @@ class Found(Exception):
 
 def fuzz_wire(data: bytes) -> None:
     """A frame is a message or refused; what was read is written and read again as the same."""
-    for decode in (frames.decode_from_wrapper, frames.decode_from_daemon):
+    for decode in (intake.read, frames.decode_from_wrapper, frames.decode_from_daemon):
         try:
             frame = decode(data)
         except wire.RemoteProtocolError:

@@ -46,7 +46,7 @@ class OverAnyConnections(RuleBasedStateMachine):
         at = self.outbox.position
         start = min(at + cut, self.length - 1)
         data = bytes(min(size, self.length - start))
-        seq = self.outbox.sent(start + len(data))
+        seq = self.outbox.sent(start + len(data), 0.0)
         self.wire.append(wire.Output(seq=seq, data=data, offset=start, cut=start - at))
 
     @precondition(lambda self: self.wire)
@@ -64,7 +64,7 @@ class OverAnyConnections(RuleBasedStateMachine):
     @precondition(lambda self: self.acks)
     @rule()
     def acknowledge(self) -> None:
-        self.outbox.ack(self.acks.pop(0))
+        self.outbox.ack(self.acks.pop(0), 0.0)
 
     @rule(lost=st.integers(0, 5))
     def reconnect(self, lost: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sp_wrapper.outbox import Outbox
+from sp_wrapper.outbox import LARGEST_WINDOW, WINDOW, Outbox
 from sp_wrapper.wire import RemoteProtocolError
 
 
@@ -27,8 +27,8 @@ class Model:
         if self.outbox.has_room and self.outbox.position < self.written:
             start = self.outbox.position
             end = min(self.written, start + 5)
-            self.to_daemon.append((self.outbox.sent(end), start, end))
-        assert len(self.to_daemon) + len(self.to_wrapper) <= self.outbox.window
+            self.to_daemon.append((self.outbox.sent(end, 0.0), start, end))
+            assert len(self.to_daemon) + len(self.to_wrapper) <= self.outbox.window
 
     def arrive(self) -> None:
         if self.to_daemon:
@@ -39,7 +39,7 @@ class Model:
 
     def answer(self) -> None:
         if self.to_wrapper:
-            self.outbox.ack(self.to_wrapper.pop(0))
+            self.outbox.ack(self.to_wrapper.pop(0), 0.0)
             assert self.outbox.acked <= self.held
 
     def reconnect(self) -> None:
@@ -74,16 +74,27 @@ def test_everything_arrives_in_every_order_of_events(events: list[str]) -> None:
 def test_an_ack_stands_for_all_before_it() -> None:
     outbox = Outbox()
     for end in (10, 20, 30):
-        outbox.sent(end)
-    outbox.ack(1)
+        outbox.sent(end, 0.0)
+    outbox.ack(1, 0.0)
     assert outbox.acked == 20
-    outbox.ack(0)
+    outbox.ack(0, 0.0)
     assert outbox.acked == 20, "an old ack changes nothing"
+
+
+def test_more_is_in_flight_where_acks_are_quick() -> None:
+    outbox, at = Outbox(), 0.0
+    windows = [outbox.window]
+    for took_s in [0.01] * 40 + [1.0] * 10:
+        seq = outbox.sent(outbox.position + 10, at)
+        at += took_s
+        outbox.ack(seq, at)
+        windows.append(outbox.window)
+    assert windows == [*range(WINDOW, LARGEST_WINDOW + 1), *[LARGEST_WINDOW] * 16, *[WINDOW] * 10]
 
 
 def test_an_ack_of_what_was_never_sent_breaks_the_protocol() -> None:
     with pytest.raises(RemoteProtocolError, match="ack of 0, but only 0 were made"):
-        Outbox().ack(0)
+        Outbox().ack(0, 0.0)
 
 
 def test_a_daemon_cannot_hold_more_than_was_written() -> None:
@@ -94,7 +105,7 @@ def test_a_daemon_cannot_hold_more_than_was_written() -> None:
 def test_a_nack_of_something_in_flight_goes_back_to_it() -> None:
     outbox = Outbox()
     for end in (10, 20, 30):
-        outbox.sent(end)
+        outbox.sent(end, 0.0)
     outbox.nack(1)
     assert (outbox.position, outbox.next_seq) == (10, 1)
 
@@ -102,7 +113,7 @@ def test_a_nack_of_something_in_flight_goes_back_to_it() -> None:
 def test_a_nack_of_something_unknown_goes_back_to_what_is_certain() -> None:
     outbox = Outbox()
     for end in (10, 20, 30):
-        outbox.sent(end)
-    outbox.ack(0)
+        outbox.sent(end, 0.0)
+    outbox.ack(0, 0.0)
     outbox.nack(17)
     assert (outbox.position, outbox.next_seq) == (10, 17)

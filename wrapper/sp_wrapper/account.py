@@ -75,12 +75,12 @@ class Account:
         data = chunks.sendable(piece.data, final=piece.closed)
         if not data and piece.start == at:
             return None
-        seq = self.outbox.sent(piece.start + len(data))
+        seq = self.outbox.sent(piece.start + len(data), trio.current_time())
         return wire.Output(seq=seq, data=data, offset=piece.start, cut=piece.start - at)
 
     async def acked(self, seq: int) -> None:
         """Raises RemoteProtocolError for an ack of what was never sent."""
-        self.outbox.ack(seq)
+        self.outbox.ack(seq, trio.current_time())
         self.reader.forget(self.outbox.acked)
         self.ring()
         await self.request(channel.Acked(self.outbox.acked))

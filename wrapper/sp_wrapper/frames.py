@@ -23,14 +23,14 @@ class Frame:
     message: Any
 
 
-def decode_from_wrapper(text: str | bytes) -> Frame:
-    """Read a frame that a wrapper sent. Raises RemoteProtocolError and nothing else."""
-    return _decode(text, _FROM_WRAPPER)
+def decode_from_wrapper(text: str | bytes, loads: Callable[[str | bytes], Any] = json.loads) -> Frame:
+    """Read a frame that a wrapper sent; `loads` reads JSON. Raises RemoteProtocolError and nothing else."""
+    return _decode(text, loads, _FROM_WRAPPER)
 
 
 def decode_from_daemon(text: str | bytes) -> Frame:
     """Read a frame that the daemon sent. Raises RemoteProtocolError and nothing else."""
-    return _decode(text, _FROM_DAEMON)
+    return _decode(text, json.loads, _FROM_DAEMON)
 
 
 def encode(about: wire.About, message: wire.FromWrapper | wire.FromDaemon, at: datetime) -> str:
@@ -44,8 +44,13 @@ def encode(about: wire.About, message: wire.FromWrapper | wire.FromDaemon, at: d
     }
     if isinstance(message, wire.Output):
         return json.dumps(head | _output_fields(message))
-    fields = attrs.asdict(message, filter=lambda _, value: value is not None, value_serializer=_plain)
-    return json.dumps(head | fields)
+    return json.dumps(head | _fields(message))
+
+
+def _fields(message: wire.FromWrapper | wire.FromDaemon) -> dict[str, Any]:
+    """Shallow, where nothing is nested: that is most messages, and many."""
+    values = ((field.name, getattr(message, field.name)) for field in attrs.fields(type(message)))
+    return {name: _plain(value) for name, value in values if value is not None}
 
 
 def _output_fields(message: wire.Output) -> dict[str, Any]:
@@ -61,13 +66,19 @@ def _output_fields(message: wire.Output) -> dict[str, Any]:
     return fields
 
 
-def _plain(_owner: object, _field: object, value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return attrs.asdict(value) if isinstance(value, (wire.Receipt, wire.Usage)) else value
 
 
-def _decode(text: str | bytes, readers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> Frame:
+def _decode(
+    text: str | bytes,
+    loads: Callable[[str | bytes], Any],
+    readers: Mapping[str, Callable[[Mapping[str, Any]], Any]],
+) -> Frame:
     try:
-        fields = json.loads(text)
+        fields = loads(text)
     except (ValueError, RecursionError) as exc:
         raise RemoteProtocolError("the frame is not JSON") from exc
     if not isinstance(fields, dict):
@@ -84,11 +95,16 @@ def _text(fields: Mapping[str, Any], key: str, default: str | None = None) -> st
     value = fields.get(key, default)
     if not isinstance(value, str):
         raise RemoteProtocolError(f"{key} must be a string")
+    if not value.isascii():
+        _encode(key, value)
+    return value
+
+
+def _encode(key: str, text: str) -> bytes:
     try:
-        value.encode()
+        return text.encode()
     except UnicodeEncodeError as exc:
         raise RemoteProtocolError(f"{key} holds half a surrogate pair") from exc
-    return value
 
 
 def _whole(fields: Mapping[str, Any], key: str, default: int | None = None) -> int:
@@ -155,7 +171,10 @@ def _variables(fields: Mapping[str, Any], key: str) -> Mapping[str, str]:
 
 def _data(fields: Mapping[str, Any]) -> bytes:
     if "data_b64" not in fields:
-        return _text(fields, "data").encode()
+        value = fields.get("data")
+        if not isinstance(value, str):
+            raise RemoteProtocolError("data must be a string")
+        return _encode("data", value)
     try:
         return base64.b64decode(_text(fields, "data_b64"), validate=True)
     except ValueError as exc:

@@ -8,7 +8,9 @@ import attrs
 
 from sp_wrapper.wire import RemoteProtocolError
 
-WINDOW = 8  # output messages in flight
+WINDOW = 8  # output messages in flight, at first
+LARGEST_WINDOW = 32  # where acks come quickly
+QUICK_S = 0.5  # what is in flight is in front of heartbeats and pings too, so on a slow network it must stay little
 
 
 @attrs.frozen
@@ -18,13 +20,17 @@ class Sent:
     seq: int
     start: int
     end: int
+    at: float
 
 
 @attrs.define
 class Outbox:
-    """Offsets count bytes of the whole output. What is not acknowledged can always be read again from the spool."""
+    """Offsets count bytes of the whole output. What is not acknowledged can always be read again from the spool.
 
-    window: int = WINDOW
+    Times are seconds of one clock.
+    """
+
+    window: int = WINDOW  # so many messages may be in flight
     acked: int = attrs.field(default=0, init=False)  # the daemon holds everything below
     position: int = attrs.field(default=0, init=False)  # the next byte to send
     next_seq: int = attrs.field(default=0, init=False)
@@ -49,20 +55,22 @@ class Outbox:
         self._flying.clear()
         self.acked = self.position = offset
 
-    def sent(self, end: int) -> int:
-        """The bytes from `position` to `end` go out now. Answers the message's sequence number."""
-        message = Sent(self.next_seq, self.position, end)
+    def sent(self, end: int, at: float) -> int:
+        """The bytes from `position` to `end` go out now, `at`. Answers the message's sequence number."""
+        message = Sent(self.next_seq, self.position, end, at)
         self._flying.append(message)
         self.next_seq += 1
         self.position = end
         return message.seq
 
-    def ack(self, seq: int) -> None:
+    def ack(self, seq: int, at: float) -> None:
         """The daemon holds everything up to the message `seq`. Raises RemoteProtocolError if we never made it."""
         if seq >= self.next_seq:
             raise RemoteProtocolError(f"ack of {seq}, but only {self.next_seq} were made")
         while self._flying and self._flying[0].seq <= seq:
-            self.acked = self._flying.popleft().end
+            message = self._flying.popleft()
+            self.acked = message.end
+            self.window = min(self.window + 1, LARGEST_WINDOW) if at - message.at < QUICK_S else WINDOW
 
     def nack(self, expected_seq: int) -> None:
         """The daemon wants to go on with `expected_seq`: send again from there, numbered as it counts."""
