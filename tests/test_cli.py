@@ -16,7 +16,7 @@ import trio
 from saltpeter.cli.common import EXIT_UNREACHABLE
 from saltpeter.host import SOCKET_VARIABLE, control_socket
 from sp_wrapper import __version__
-from tests.helpers.daemon import Daemon, command, eventually, processes
+from tests.helpers.daemon import Daemon, command, eventually, local_daemon, processes
 
 HELP = {
     (): "Cron for a fleet of machines run by Salt.",
@@ -155,15 +155,13 @@ async def test_without_a_daemon_it_says_where_it_looked_and_how_to_start_one(tmp
 
 @pytest.fixture
 async def daemon(tmp_path: Path, wrapper_file: Path) -> AsyncIterator[Daemon]:
-    settings = {"executor": "local", "default_wrapper_path": str(wrapper_file), "default_wrapper_logdir": str(tmp_path)}
-    made = Daemon(tmp_path, settings)
-    made.write(
-        long={"command": "echo begun; sleep 900", "targets": ["a", "b"]},
-        short={"command": "echo $TEST_MARK", "targets": "a"},
-    )
-    await made.start()
-    yield made
-    made.end_everything()
+    with local_daemon(tmp_path, wrapper_file) as made:
+        made.write(
+            long={"command": "echo begun; sleep 900", "targets": ["a", "b"]},
+            short={"command": "echo $TEST_MARK", "targets": "a"},
+        )
+        await made.start()
+        yield made
 
 
 async def test_jobs_are_run_and_killed(daemon: Daemon) -> None:

@@ -9,19 +9,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.helpers.daemon import Daemon
+from tests.helpers.daemon import Daemon, local_daemon
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
 
 @pytest.fixture
 def daemon(tmp_path: Path, wrapper_file: Path) -> Iterator[Daemon]:
-    settings = {"executor": "local", "default_wrapper_path": str(wrapper_file)}
-    made = Daemon(tmp_path, {**settings, "default_wrapper_logdir": str(tmp_path / "wrappers")})
-    try:
+    with local_daemon(tmp_path, wrapper_file) as made:
         yield made
-    finally:
-        made.end_everything()
 
 
 async def run(example: str, *arguments: str) -> tuple[int, str]:

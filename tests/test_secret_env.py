@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.daemon import Daemon, eventually
+from tests.helpers.daemon import Daemon, eventually, local_daemon
 
 DIGEST = 'printf %s "$PASSWORD$TOKEN" | sha256sum'
 
@@ -21,16 +21,9 @@ async def daemon(tmp_path: Path, wrapper_file: Path) -> AsyncIterator[Daemon]:
     """Not started yet. The wrappers keep their state below the daemon's, as on a single host they do."""
     logs = tmp_path / "wrapper"
     logs.mkdir()
-    settings = {
-        "executor": "local",
-        "default_wrapper_path": str(wrapper_file),
-        "default_wrapper_logdir": str(logs),
-        "default_wrapper_loglevel": "debug",
-        "debug": True,
-    }
-    made = Daemon(tmp_path, settings)
-    yield made
-    made.end_everything()
+    loudly = {"default_wrapper_logdir": str(logs), "default_wrapper_loglevel": "debug", "debug": True}
+    with local_daemon(tmp_path, wrapper_file, **loudly) as made:
+        yield made
 
 
 def content(file: Path) -> bytes:

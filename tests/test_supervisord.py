@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.daemon import Daemon, eventually
+from tests.helpers.daemon import Daemon, eventually, local_daemon
 
 DOCS = Path(__file__).parent.parent / "docs"
 COMMAND = f"{sys.executable} -m saltpeter"
@@ -46,30 +46,27 @@ def documented(heading: str, replace: Mapping[str, str], page: str = "operating.
 @pytest.fixture
 async def daemon(tmp_path: Path, wrapper_file: Path) -> AsyncIterator[Daemon]:
     """Jobs and their places, and a supervisord that runs the daemon on them."""
-    settings = {"executor": "local", "default_wrapper_path": str(wrapper_file), "default_wrapper_logdir": str(tmp_path)}
-    daemon = Daemon(tmp_path, settings)
-    daemon.write(
-        patient={"command": f"echo begun; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo end", "targets": "m1"}
-    )
-    paths = {
-        "/usr/local/bin/saltpeter": COMMAND,
-        "/etc/saltpeter/conf.d": str(daemon.conf_d),
-        "/var/log/saltpeter/daemon.log": str(daemon.stderr),
-    }
-    config = tmp_path / "supervisord.conf"
-    config.write_text(SUPERVISORD.format(directory=tmp_path) + documented("Under supervisord", paths))
-    supervisord = subprocess.Popen(  # noqa: ASYNC220  it returns at once
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield daemon
-    finally:
-        supervisord.terminate()  # it ends what it started
-        supervisord.wait(30)
-        daemon.end_everything()
+    command = f"echo begun; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo end"
+    with local_daemon(tmp_path, wrapper_file) as daemon:
+        daemon.write(patient={"command": command, "targets": "m1"})
+        paths = {
+            "/usr/local/bin/saltpeter": COMMAND,
+            "/etc/saltpeter/conf.d": str(daemon.conf_d),
+            "/var/log/saltpeter/daemon.log": str(daemon.stderr),
+        }
+        config = tmp_path / "supervisord.conf"
+        config.write_text(SUPERVISORD.format(directory=tmp_path) + documented("Under supervisord", paths))
+        supervisord = subprocess.Popen(  # noqa: ASYNC220  it returns at once
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield daemon
+        finally:
+            supervisord.terminate()  # it ends what it started
+            supervisord.wait(30)
 
 
 def ctl(daemon: Daemon, *arguments: str) -> str:

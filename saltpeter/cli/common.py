@@ -27,7 +27,6 @@ TOKEN_VARIABLE = "SALTPETER_TOKEN"  # noqa: S105  the variable's name
 COMPLETE_S = 1.0  # a shell's user does not wait longer
 
 EXIT_FAILED = 1
-EXIT_UNUSABLE = 2  # as click's own for a command line that makes no sense
 EXIT_UNREACHABLE = 3
 EXIT_NO_TARGETS = 4
 EXIT_KILLED = 143

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.helpers.daemon import Daemon, eventually
+from tests.helpers.daemon import Daemon, eventually, local_daemon
 
 RUN_AS_LONG_AS = "until [ -e {go} ]; do sleep 0.05; done; echo done"
 
@@ -24,15 +24,12 @@ def daemon(tmp_path: Path, wrapper_file: Path, ca: trustme.CA) -> Iterator[Daemo
     (tmp_path / "wrapper").mkdir()
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     settings = {
-        "executor": "local",
-        "default_wrapper_path": str(wrapper_file),
         "default_wrapper_logdir": str(tmp_path / "wrapper"),
         "tls_certificate": str(tmp_path / "server.pem"),
         "tls_key": str(tmp_path / "server.key"),
     }
-    made = Daemon(tmp_path, settings)
-    yield made
-    made.end_everything()
+    with local_daemon(tmp_path, wrapper_file, **settings) as made:
+        yield made
 
 
 def show(folder: Path, ca: trustme.CA) -> None:

@@ -13,7 +13,7 @@ import trio
 
 from tests.bench.frame import Sheet, at_most, percentile
 from tests.bench.site import Plant, in_thread, job, plant
-from tests.bench.swarm import Life, Speaker, Swarm, masked
+from tests.bench.swarm import Life, Speaker, Swarm, idle, masked
 from tests.bench.throughput import CHUNK, frames
 
 CLIENTS, STUCK = 50, 5
@@ -34,10 +34,7 @@ class Writer:
     written: Iterator[bytes]
 
     def life(self) -> Life:
-        yield self.speaker.connect()
-        yield self.speaker.start()
-        while True:
-            yield b""
+        return idle(self.speaker)
 
     def tick(self) -> bytes:
         return next(self.written, b"")

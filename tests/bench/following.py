@@ -17,7 +17,7 @@ from saltpeter.lab import free_ports
 from saltpeter.wrapper_build import build
 from tests.bench.frame import Sheet, at_most, percentile
 from tests.bench.site import child, in_thread, job, plant, scratch, settings, write
-from tests.bench.swarm import Life, Speaker, Swarm
+from tests.bench.swarm import Life, Speaker, Swarm, idle
 
 LINES = 40
 PAUSE_S = 0.37  # in step with nothing
@@ -38,10 +38,7 @@ class Talker:
     _offset: int = 0
 
     def life(self) -> Life:
-        yield self.speaker.connect()
-        yield self.speaker.start()
-        while True:
-            yield b""
+        return idle(self.speaker)
 
     def tick(self) -> bytes:
         line = f"{time.time()}\n".encode()

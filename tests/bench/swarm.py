@@ -90,6 +90,14 @@ class Speaker:
         return self.says(wire.Complete(retcode=0, seq=seq, length=length))
 
 
+def idle(speaker: Speaker) -> Life:
+    """Connected and started; what it sends then is its tick's business."""
+    yield speaker.connect()
+    yield speaker.start()
+    while True:
+        yield b""
+
+
 @attrs.define(eq=False)
 class Peer:
     """One connection, and what is to happen on it."""

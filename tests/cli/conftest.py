@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from saltpeter.cli import main
 from saltpeter.host import SOCKET_VARIABLE
-from tests.helpers.daemon import Daemon, Wanted
+from tests.helpers.daemon import Daemon, Wanted, local_daemon
 
 MACHINES = ["m1", "m2", "m3"]
 JOBS: dict[str, Wanted] = {
@@ -79,17 +79,10 @@ class Shell:
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory, wrapper_file: Path) -> Iterator[Daemon]:
     directory = tmp_path_factory.mktemp("cli")
-    settings = {
-        "executor": "local",
-        "timezone": "Europe/Berlin",
-        "default_wrapper_path": str(wrapper_file),
-        "default_wrapper_logdir": str(directory / "wrapper"),
-    }
-    made = Daemon(directory, settings)
-    made.write(**{name: {"targets": MACHINES, **job} for name, job in JOBS.items()})
-    trio.run(made.start)
-    yield made
-    made.end_everything()
+    with local_daemon(directory, wrapper_file, timezone="Europe/Berlin") as made:
+        made.write(**{name: {"targets": MACHINES, **job} for name, job in JOBS.items()})
+        trio.run(made.start)
+        yield made
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.sockets import SecureListener, listen_tcp
 from saltpeter.endpoints.tls import Certificate, CertificateError, load
 from saltpeter.lab import free_ports
-from tests.helpers.daemon import Daemon
+from tests.helpers.daemon import Daemon, local_daemon
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -204,20 +204,14 @@ def daemon(files: Files, wrapper_file: Path, tmp_path: Path) -> Iterator[Daemon]
     [port] = free_ports(1)
     (home := tmp_path / "daemon").mkdir()
     settings = {
-        "executor": "local",
-        "default_wrapper_path": str(wrapper_file),
-        "default_wrapper_logdir": str(tmp_path / "wrappers"),
         "api_ws": True,
         "api_ws_port": port,
         "tls_certificate": str(files.certificate),
         "tls_key": str(files.key),
         "tls_ca": str(files.trusted),
     }
-    made = Daemon(home, settings)
-    try:
+    with local_daemon(home, wrapper_file, **settings) as made:
         yield made
-    finally:
-        made.end_everything()
 
 
 async def test_people_and_wrappers_talk_to_a_daemon_by_tls(daemon: Daemon, files: Files) -> None:

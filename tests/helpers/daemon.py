@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,21 @@ class Daemon:
         while left := self.marked():
             for process in left:
                 kill(process.pid)
+
+
+@contextmanager
+def local_daemon(directory: Path, wrapper_file: Path, **settings: Any) -> Iterator[Daemon]:
+    """One whose machines are this host, not started yet. What it starts is ended with the block."""
+    own = {
+        "executor": "local",
+        "default_wrapper_path": str(wrapper_file),
+        "default_wrapper_logdir": str(directory / "wrapper-log"),
+    }
+    made = Daemon(directory, {**own, **settings})
+    try:
+        yield made
+    finally:
+        made.end_everything()
 
 
 def _of(process: Process, job: str | None) -> bool:

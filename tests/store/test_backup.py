@@ -22,7 +22,7 @@ from saltpeter.store.places import Places
 from saltpeter.store.retention import Retention
 from saltpeter.store.sqlite import open_store
 from saltpeter.store.survey import survey
-from tests.helpers.daemon import Daemon
+from tests.helpers.daemon import Daemon, local_daemon
 from tests.store.test_sqlite import DB01, NOON, RUN, started, targeted
 
 
@@ -166,11 +166,12 @@ async def test_a_daemon_goes_on_from_a_backup(tmp_path: Path, wrapper_file: Path
     """Made while it ran; the one that starts from it knows all that was, byte for byte."""
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-    settings = {"executor": "local", "default_wrapper_path": str(wrapper_file)}
-    first, second = (Daemon(tmp_path / name, settings) for name in ("first", "second"))
-    first.write(report={"command": "head -c 300000 /dev/zero | tr '\\0' x; exit 3", "targets": ["m1", "m2"]})
     file = str(tmp_path / "backup.tar.gz")
-    try:
+    with (
+        local_daemon(tmp_path / "first", wrapper_file) as first,
+        local_daemon(tmp_path / "second", wrapper_file) as second,
+    ):
+        first.write(report={"command": "head -c 300000 /dev/zero | tr '\\0' x; exit 3", "targets": ["m1", "m2"]})
         await first.start()
         async with first.watching("report") as watch:
             runs = [await watch.run("report")]
@@ -183,9 +184,6 @@ async def test_a_daemon_goes_on_from_a_backup(tmp_path: Path, wrapper_file: Path
         await second.start()
         assert await told(second, runs[0]) == (history, output)
         assert output == b"x" * 300_000
-    finally:
-        first.end_everything()
-        second.end_everything()
 
 
 async def told(daemon: Daemon, run: str) -> tuple[bytes, bytes]:

@@ -72,6 +72,15 @@ def page(browser: Browser) -> Iterator[Page]:
     assert (said, violations) == ([], [])
 
 
+@pytest.fixture(scope="package")
+def tab(browser: Browser, daemon: Served) -> Iterator[Page]:
+    """One tab for all who only ask the page's modules."""
+    page = browser.new_page()
+    page.goto(daemon.url)
+    yield page
+    page.close()
+
+
 class Served(Daemon):
     """A daemon whose page is at `url`."""
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from tests.endpoints.scene import RUN
 from tests.endpoints.test_golden_2 import FOLDER
-from tests.web.conftest import Served
 
 FOLD = """async (messages) => {
     const { emptyModel, fold, known } = await import('/web/model.js');
@@ -53,14 +50,6 @@ CHANGED_BETWEEN = """async () => {
     root.remove();
     return text;
 }"""
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser, daemon: Served) -> Iterator[Page]:
-    page = browser.new_page()
-    page.goto(daemon.url)
-    yield page
-    page.close()
 
 
 def told(*chapters: str) -> list[dict[str, Any]]:

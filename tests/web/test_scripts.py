@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page
-
-from tests.web.conftest import Served
+from playwright.sync_api import Page
 
 LINES = """async (chunks) => {
     const { Screen, textOf } = await import('/web/terminal.js');
@@ -55,14 +52,6 @@ SCRAPS = st.sampled_from(
         "☃",
     ]
 )
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser, daemon: Served) -> Iterator[Page]:
-    page = browser.new_page()
-    page.goto(daemon.url)
-    yield page
-    page.close()
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,7 @@ from saltpeter.store.sqlite import open_store
 from tests.web.conftest import PATIENCE_MS, Served, keep_picture
 from tests.web.past import utc_now
 from tests.web.test_jobs import LOCAL
-from tests.web.test_scripts import CALL, tab
-
-__all__ = ["tab"]
+from tests.web.test_scripts import CALL
 
 BERLIN = ZoneInfo("Europe/Berlin")  # where the browser of the tests is
 HOUR = timedelta(hours=1)
