@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # What could start a line, move a terminal's cursor or turn the reading direction; and halves of
 # surrogate pairs, which no stream can encode.
-_TURNING = "\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_TURNING = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _UNPRINTABLE = re.compile(f"[\x00-\x1f{_TURNING}]")
 _UNPRINTABLE_IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_TURNING}]")
 

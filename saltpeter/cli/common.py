@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,13 @@ from saltpeter.domain.moments import FORMS, MomentError, moment
 from saltpeter.engine.clock import now
 from saltpeter.errors import SaltpeterError
 from saltpeter.host import SOCKET_VARIABLE, control_socket, local_zone
+from saltpeter.logs import escape
 
 T = TypeVar("T")
 
 TOKEN_VARIABLE = "SALTPETER_TOKEN"  # noqa: S105  the variable's name
 COMPLETE_S = 1.0  # a shell's user does not wait longer
+_PLAIN = re.compile(r"\w[\w.:@%+=/-]*")  # bash puts a completion into its line without quoting it
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -63,7 +66,7 @@ def _single(group: BaseExceptionGroup[SaltpeterError]) -> Iterator[SaltpeterErro
 
 
 def fail(text: str, code: int = EXIT_FAILED) -> NoReturn:
-    click.echo(f"saltpeter: {text}", err=True)
+    click.echo(f"saltpeter: {escape(text)}", err=True)
     sys.exit(code)
 
 
@@ -137,12 +140,13 @@ TIMES = f"A TIME is one of {FORMS}."
 
 
 def complete_jobs(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    """The names of jobs, for the shell: as far as a daemon answers at once."""
+    """The names of jobs, for the shell: as far as a daemon answers at once, and a shell reads them as they are."""
 
     async def look() -> list[str]:
         with trio.move_on_after(COMPLETE_S):
             async with connect(_place(context.params.get("where")), access(context)) as client:
-                return [name for name in (await overview(client)).crons if name.startswith(begun)]
+                names = (await overview(client)).crons
+                return [name for name in names if name.startswith(begun) and _PLAIN.fullmatch(name)]
         return []
 
     try:

@@ -258,17 +258,19 @@ def words(node: Node) -> Words:
 
 
 def targets(node: Node) -> Targets:
-    if isinstance(node, Listing):
-        names = [text(item).strip() for item in node.items]
-        if any("," in name for name in names):
-            raise Wrong("a name in a list must not hold a comma", node.line)
-        if not names:
-            raise Wrong("is empty", node.line)
-        return Targets(",".join(names), listed=True)
-    expression = text(node).strip()
+    expression = _listed(node) if isinstance(node, Listing) else text(node).strip()
     if has_control_characters(expression):
-        raise Wrong("holds control characters")
-    return Targets(expression, listed=False)
+        raise Wrong("holds control characters", node.line)
+    return Targets(expression, listed=isinstance(node, Listing))
+
+
+def _listed(node: Listing) -> str:
+    names = [text(item).strip() for item in node.items]
+    if any("," in name for name in names):
+        raise Wrong("a name in a list must not hold a comma", node.line)
+    if not names:
+        raise Wrong("is empty", node.line)
+    return ",".join(names)
 
 
 def environment(node: Node) -> Environment:

@@ -16,6 +16,7 @@ from saltpeter.endpoints.http import Front, Upgrade
 from saltpeter.endpoints.intake import Intake
 from saltpeter.endpoints.session import Session
 from saltpeter.endpoints.strangers import MOST
+from saltpeter.endpoints.throttle import Lines
 from saltpeter.engine.execution import BadToken, Roster, UnknownExecution, Watch
 from saltpeter.logs import fields
 from sp_wrapper import frames, wire
@@ -50,6 +51,7 @@ class MachinesEndpoint:
     _allow_legacy: bool = False
     _sessions: dict[ExecutionId, Session] = attrs.field(factory=dict, init=False)
     _numbers: dict[ExecutionId, int] = attrs.field(factory=dict, init=False)  # next number of 0.9.x wrappers
+    _lines: Lines = attrs.field(factory=Lines, init=False)
 
     def front(self, most_strangers: int = MOST) -> Front:
         """The port's server. Wrappers connect to any path."""
@@ -149,6 +151,9 @@ class MachinesEndpoint:
         whom = wire.About("", "", "") if about is None else about
         name = f"{whom.job_instance}:{whom.machine}" if about else channel.peer
         facts = fields("wrapper.refused", run=whom.job_instance, machine=whom.machine, peer=channel.peer, code=code)
-        log.warning("WebSocket: Refused %s: %s (%s)", name, text, code, extra=facts)
+        left_out = self._lines.allow(channel.peer, trio.current_time())
+        if left_out is not None:
+            more = f"; {left_out} more from there were refused and are not in the log" if left_out else ""
+            log.warning("WebSocket: Refused %s: %s (%s)%s", name, text, code, more, extra=facts)
         channel.tell(frames.encode(whom, wire.Refusal(code=code, message=text), self._now()))
         await channel.aclose(UNWELCOME, code)

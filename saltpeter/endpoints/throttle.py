@@ -1,4 +1,4 @@
-"""Who has failed to log in, by address: each further failure is answered later. No IO, and bounded memory."""
+"""Who is a nuisance, by address: answered later, and written about less. No IO, and bounded memory."""
 
 from __future__ import annotations
 
@@ -38,6 +38,41 @@ def delay_s(failures: int) -> float:
 def is_worth_a_record(failures: int) -> bool:
     """1, 2, 4, 8...: so that somebody who tries for days fills no disk."""
     return failures & (failures - 1) == 0
+
+
+LINES = 10  # about one network in a minute
+MINUTE_S = 60.0
+
+
+@attrs.define
+class Lines:
+    """What a log says of those who are refused, who could fill it. Times are those of trio's clock."""
+
+    _minutes: OrderedDict[str, _Minute] = attrs.field(factory=OrderedDict, init=False)
+
+    def allow(self, peer: str, at: float) -> int | None:
+        """How many lines were left out since the last one about that network; None: leave this one out as well."""
+        key = network_of(peer)
+        minute = self._minutes.get(key)
+        if minute is None or at - minute.began >= MINUTE_S:
+            left_out = minute.left_out if minute else 0
+            self._minutes.pop(key, None)
+            self._minutes[key] = _Minute(at)
+            if len(self._minutes) > REMEMBERED:
+                self._minutes.popitem(last=False)
+            return left_out
+        minute.lines += 1
+        if minute.lines <= LINES:
+            return 0
+        minute.left_out += 1
+        return None
+
+
+@attrs.define
+class _Minute:
+    began: float
+    lines: int = 1
+    left_out: int = 0
 
 
 def network_of(peer: str) -> str:

@@ -56,9 +56,11 @@ def maintenance(state: State, now: datetime) -> dict[str, Any]:
 
 def cron(job: Job) -> dict[str, Any]:
     """A job as its file has it, with where that is; without what its environment keeps secret."""
-    shown = {key: value for key, value in job.written.items() if key != "secret_env"}
+    shown = dict(job.written)
     if isinstance(env := shown.get("env"), Mapping):
         shown["env"] = redacted(env)
+    if isinstance(sources := shown.get("secret_env"), Mapping):
+        shown["secret_env"] = {str(name): dict.fromkeys(source, HIDDEN) for name, source in sources.items()}
     return {**shown, "group": job.group, "path": job.path, "line": job.line}
 
 

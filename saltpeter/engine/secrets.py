@@ -73,7 +73,8 @@ class Vault:
 
 
 def _named(source: SecretSource) -> str:
-    return f"the file {source.file}" if source.file is not None else f"the command {source.command!r}"
+    """For everybody who sees how a run ended: a command may hold what is not for them all."""
+    return f"the file {source.file}" if source.file is not None else "its command"
 
 
 async def _value(source: SecretSource, within_s: float) -> bytes:

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import quote
 
 import attrs
 import trio
 from typing_extensions import assert_never
 
+from saltpeter.domain.filenames import as_file_name
 from saltpeter.domain.job import Target, TargetType
 from saltpeter.engine.launcher import (
     Answer,
@@ -128,7 +128,7 @@ class LocalLauncher:
                 assert_never(call)
 
     async def _wrapper(self, call: StartWrapper | AskStatus | KillThroughWrapper, machine: str) -> tuple[int, str]:
-        statedir = str(self._statedir / "machines" / f"m-{quote(machine, safe='')}")
+        statedir = str(self._statedir / "machines" / f"m-{as_file_name(machine, safe='')}")
         env = {"SP_STATEDIR": statedir, **calls.wrapper_env(call), calls.MACHINE_MARK: machine}
         async with self._places:
             # by way of env, whose 126, 127 and texts tell what is wrong with the file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
@@ -61,6 +62,13 @@ class Places:
         found = sorted([*self.statedir.glob(f"*{_DAMAGED}*"), *self.output("*").parent.glob(f"*{_DAMAGED}*")])
         return [path for path in found if not path.name.endswith(_JOURNALS)]
 
+    def openness(self) -> int:
+        """The bits of the state directory's mode by which others can see or change what lies in it; 0 for none.
+
+        A group that may pass through it, to the control socket, is meant to.
+        """
+        return stat.S_IMODE(self.statedir.stat().st_mode) & 0o067
+
     def free(self) -> int:
         """Bytes of the file system that are free for us."""
         return shutil.disk_usage(self.statedir).free
@@ -71,7 +79,8 @@ class Places:
 
         Raises StoreError when somebody else is, OSError when it cannot be.
         """
-        self.output("").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.statedir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the mode is for this one only
+        self.output("").parent.mkdir(mode=0o700, exist_ok=True)
         with self.lock.open("wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -33,6 +34,7 @@ from saltpeter.engine.storage import (
     Tally,
 )
 from saltpeter.errors import StoreError
+from saltpeter.logs import fields
 from saltpeter.store import alike, bars, fleet, forgetting, glances, history, ledger, lives, output, summaries, why
 from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
@@ -42,6 +44,8 @@ from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
 from saltpeter.store.writer import Work, Writer
 
 LEAVE_FREE = 64 * 1024**2  # bytes of the disk that are for the ledger only
+log = logging.getLogger(__name__)
+
 _MAX_DAYS = 20_000  # runs whose day is remembered
 
 T = TypeVar("T")
@@ -90,10 +94,20 @@ def _occupy(places: Places, at: datetime, version: str) -> ExitStack:
     with ExitStack() as stack:
         try:
             stack.enter_context(places.occupied())
+            _warn_if_open(places)
             make_sure_of(places, at, version)
         except (OSError, sqlite3.Error) as exc:
             raise StoreError(f"{places.statedir} cannot be used: {exc}") from exc
         return stack.pop_all()
+
+
+def _warn_if_open(places: Places) -> None:
+    """It is not closed here: where a setting is wrong, the directory may be anybody's."""
+    if not (open_bits := places.openness()):
+        return
+    who, where = "change" if open_bits & 0o022 else "look into", places.statedir
+    text = "%s: others on this host may %s the state directory; `chmod 700 %s` keeps them out"
+    log.warning(text, where, who, where, extra=fields("store.open", path=str(where)))
 
 
 @attrs.define

@@ -5,14 +5,12 @@ A copy for people. The ledger and the stored output are the truth, so nothing ev
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import string
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import attrs
 import trio
@@ -37,6 +35,7 @@ from saltpeter.domain.events import (
     Started,
     Targeted,
 )
+from saltpeter.domain.filenames import as_file_name
 from saltpeter.domain.outcome import Outcome
 from saltpeter.logs import escape, escape_lines, fields
 
@@ -184,10 +183,7 @@ class TextLogs:
 
 def file_name(job: str) -> str:
     """A name for the job's log that is safe whatever the job is called."""
-    name = quote(job, safe=" ")
-    if len(name) > 200:
-        name = f"{name[:160]}-{hashlib.sha256(job.encode()).hexdigest()[:32]}"
-    return f"{name}.log"
+    return f"{as_file_name(job)}.log"
 
 
 def describe(event: LedgerEvent) -> list[Entry]:

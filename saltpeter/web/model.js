@@ -54,7 +54,7 @@ const readers = {
   },
   run(model, { job_instance, whole, run, results, lengths }) {
     const before = whole ? undefined : model.details.get(job_instance);
-    const all = before?.results ?? {};
+    const all = before?.results ?? Object.create(null); // a machine may be called __proto__
     Object.assign(all, results);
     for (const [machine, length] of Object.entries(lengths ?? {})) all[machine] = { ...all[machine], output_length: length };
     model.details.delete(job_instance); // so that the map has the newest last

@@ -20,6 +20,7 @@ from saltpeter.endpoints.frames import Frames
 from saltpeter.endpoints.http import HEAD_S
 from saltpeter.endpoints.intake import Pace
 from saltpeter.endpoints.machines import FIRST_FRAME_S, LIMITS, MachinesEndpoint
+from saltpeter.endpoints.throttle import LINES, MINUTE_S, Lines
 from saltpeter.store.sqlite import open_store
 from sp_wrapper import wire
 from tests.endpoints.rig import NOON, dial, now
@@ -156,3 +157,30 @@ async def test_output_without_end_does_not_fill_the_store(tmp_path: Path) -> Non
             index = found[-1].index + 1
         assert kept <= limit + 2 * len(piece)
         assert (await store.health()).output_bytes < pieces * len(piece) / 2  # of which the journal is the most
+
+
+async def test_strangers_do_not_fill_the_log(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """They are counted instead, and what somebody else does is still told."""
+    endpoint = MachinesEndpoint(Known(Watched()), now)
+    for number in range(3 * LINES):
+        async with dial(endpoint.front(), "/") as stranger:
+            await connect(stranger, token=f"guess {number}")
+    assert len(caplog.messages) == LINES
+    await trio.sleep(MINUTE_S)
+    async with dial(endpoint.front(), "/") as stranger:
+        await connect(stranger, token="guess")
+    assert caplog.messages[-1].endswith(f"(BAD_TOKEN); {2 * LINES} more from there were refused and are not in the log")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["10.0.0.1:1", "10.0.0.2:2"]), st.floats(0, 30)), max_size=200))
+def test_every_refusal_is_told_or_counted(steps: list[tuple[str, float]]) -> None:
+    lines, at, told = Lines(), 0.0, dict.fromkeys(["10.0.0.1:1", "10.0.0.2:2"], 0)
+    for peer, idle_s in steps:
+        at += idle_s
+        if (left_out := lines.allow(peer, at)) is not None:
+            told[peer] += 1 + left_out
+    for peer, count in told.items():
+        at += MINUTE_S
+        left_out = lines.allow(peer, at)
+        assert left_out is not None
+        assert count + left_out == sum(each == peer for each, _ in steps)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.helpers.daemon import Daemon, eventually, local_daemon
+from saltpeter.lab import free_ports
+from tests.helpers.daemon import Daemon, command, eventually, local_daemon
 
 RUN_AS_LONG_AS = "until [ -e {go} ]; do sleep 0.05; done; echo done"
 
@@ -52,6 +54,29 @@ async def test_wrappers_report_to_the_daemon_that_they_know(known_by: str, daemo
         "m1": (0, "hello\n"),
         "m2": (0, "hello\n"),
     }
+
+
+async def test_the_command_line_knows_the_daemon_by_its_ca(daemon: Daemon, ca: trustme.CA) -> None:
+    """By --ca or SALTPETER_CA, and says nothing to one that it does not know: least of all the token."""
+    [port] = free_ports(1)
+    daemon.configure(api_ws=True, api_ws_port=port, require_tokens=True)
+    daemon.write(hello={"command": "echo hello", "targets": "m1"})
+    made = await command("token", "add", "ann", "--role", "operator", "--statedir", str(daemon.state))
+    (token := daemon.directory / "token").write_bytes(made.stdout)
+    await daemon.start()
+    trusted, other = daemon.directory / "ca.pem", daemon.directory / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    where = ("--url", f"wss://127.0.0.1:{port}", "--token-file", str(token))
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SALTPETER_")}
+    done = await command("run", "hello", "--follow", *where, "--ca", str(trusted), env=env)
+    assert (done.returncode, done.stdout) == (0, b"m1 | hello\n"), done
+    assert (await command("jobs", *where, env={**env, "SALTPETER_CA": str(trusted)})).stdout.startswith(b"hello\t")
+    for options in ((), ("--ca", str(other))):
+        refused = await command("jobs", *where, *options, env=env)
+        assert (refused.returncode, b"--ca" in refused.stderr) == (3, True), refused
+        assert b"Traceback" not in refused.stderr
+    assert not (await command("jobs", "--url", f"wss://localhost:{port}", "--ca", str(trusted), env=env)).stdout
+    assert "Login of" not in daemon.log()
 
 
 async def test_a_certificate_that_was_renewed_is_the_cas_still(daemon: Daemon, ca: trustme.CA) -> None:

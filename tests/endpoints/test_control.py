@@ -75,11 +75,12 @@ async def test_a_store_that_cannot_write_is_in_the_status_until_it_can(autojump_
 
 async def test_secrets_are_not_shown(autojump_clock: MockClock) -> None:
     env = {"DB_PASSWORD": "x1", "api_key": "x2", "HOME": "/root"}
-    scene = Scene(Board(State(config(job("backup", env=env, secret_env={"MORE": {"file": "/x3"}})))))
+    sources = {"MORE": {"file": "/x3"}, "MOST": {"command": "vault --password x4"}}
+    scene = Scene(Board(State(config(job("backup", env=env, secret_env=sources)))))
     async with dial(scene.front()) as client:
         told, _status = await greeted(client)
     assert told["config"]["crons"]["backup"]["env"] == {"DB_PASSWORD": "***", "api_key": "***", "HOME": "/root"}
-    assert "secret_env" not in told["config"]["crons"]["backup"]
+    assert told["config"]["crons"]["backup"]["secret_env"] == {"MORE": {"file": "***"}, "MOST": {"command": "***"}}
 
 
 async def test_what_changes_is_told_together_and_not_too_often(autojump_clock: MockClock) -> None:

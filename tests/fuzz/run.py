@@ -1,6 +1,7 @@
 """Look for inputs that are bugs, led by what they reach in the code:
 
     python -m tests.fuzz.run wire --seconds 600
+    python -m tests.fuzz.run wire --runs 20000 --seed 1     the same inputs each time
 
 What is found is kept in the target's corpus, as crash-...; new inputs that reach further are put into `--keep`.
 """
@@ -25,7 +26,9 @@ def main() -> None:
     keep, seeds = Path(asked.keep), targets.CORPUS / asked.target
     keep.mkdir(parents=True, exist_ok=True)
     options = [
-        f"-max_total_time={asked.seconds}",
+        f"-max_total_time={asked.seconds}",  # 0: however long it takes
+        f"-runs={asked.runs}",
+        f"-seed={asked.seed}",
         f"-max_len={targets.LONGEST}",
         f"-artifact_prefix={seeds}/",
         "-timeout=10",  # seconds that one input may take
@@ -39,7 +42,9 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target")
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seconds", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=-1, help="how many inputs; -1: as many as there is time for")
+    parser.add_argument("--seed", type=int, default=0, help="0: another one each time, which is printed")
     parser.add_argument("--keep", default=str(ROOT / "build" / "fuzz"))
     return parser
 

@@ -335,3 +335,37 @@ def commit_until_killed(statedir: Path, lines: int) -> list[tuple[str, int]]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.mark.trio
+async def test_the_state_directory_is_its_owners(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    statedir = tmp_path / "above" / "state"
+    before = os.umask(0o000)
+    try:
+        async with open_store(statedir) as store:
+            await store.commit(started(), targeted("db01"))
+            await store.append(DB01, 0, b"x")
+            files = [path for path in statedir.rglob("*") if path.is_file() and path.suffix != ".lock"]
+            assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(statedir.stat().st_mode) == 0o700
+    assert not caplog.messages
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o755, "look into"), (0o770, "change"), (0o702, "change"), (0o710, None), (0o500 | 0o200, None)]
+)
+async def test_who_else_may_do_something_there_is_said(
+    mode: int, said: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (statedir := tmp_path / "state").mkdir()
+    statedir.chmod(mode)
+    async with open_store(statedir):
+        pass
+    expected = [
+        f"{statedir}: others on this host may {said} the state directory; `chmod 700 {statedir}` keeps them out"
+    ]
+    assert caplog.messages == (expected if said else [])
+    assert stat.S_IMODE(statedir.stat().st_mode) == mode, "it may be anybody's"
