@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 
 KEY_FILE = "wrapper-token.key"  # in the state directory
 SESSION_KEY_FILE = "session.key"  # the same
+MOST_CLIENTS = 1024  # whom nobody knows yet: people are fewer than machines, and may say more before that
 
 
 async def run(directory: Path, host: Host, debug: bool = False) -> None:
@@ -251,7 +252,8 @@ async def _open_doors(ground: Ground, means: Means, runs: Runs) -> None:
     audit = Audit(ground.of_state(AUDIT_FILE))
     gate = await _gate(ground, audit)
     told = (gate, _checks(ground, means.launchers), ground.metrics.scrape, ground.pulse, audit.note)
-    control = ControlEndpoint(ground.board, ground.store, runs, __version__, now, *told).front(most_strangers())
+    controlled = ControlEndpoint(ground.board, ground.store, runs, __version__, now, *told)
+    control = controlled.front(min(most_strangers(), MOST_CLIENTS))
     _observe(ground.metrics, machines=machines, control=control)
     await ground.services.start(gate.watch)
     await ground.ports.serve(ground.services, machines=machines, control=control)

@@ -98,7 +98,7 @@ def print_facts(facts: Iterable[tuple[str, Field]]) -> None:
         return
     grid = Table.grid(padding=(0, 2, 0, 0))
     for name, value in rows:
-        grid.add_row(Text(name, "dim"), value.shown if isinstance(value, Cell) else Text(escape(value)))
+        grid.add_row(Text(escape(name), "dim"), value.shown if isinstance(value, Cell) else Text(escape(value)))
     console().print(grid)
 
 

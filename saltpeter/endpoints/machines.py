@@ -25,8 +25,10 @@ FIRST_FRAME_S = 10.0
 FIRST_FRAME_CHARS = 16 * 1024  # before we know who speaks
 REMEMBERED = 10_000  # executions of 0.9.x wrappers whose numbers we know
 
-# Enough for a head and a first message of the longest kind; a known peer makes us hold 16 Mi characters at most.
-LIMITS = Limits(message=wire.MAX_FRAME, queue=256, unknown=128 * 1024)
+# A known peer makes us hold 16 Mi characters at most. Of others enough is read for a head and a first message; that of
+# a 0.9.x wrapper may be output.
+LIMITS = Limits(message=wire.MAX_FRAME, queue=256, unknown=32 * 1024)
+LEGACY_LIMITS = attrs.evolve(LIMITS, unknown=128 * 1024)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ class MachinesEndpoint:
 
     def front(self, most_strangers: int = MOST) -> Front:
         """The port's server. Wrappers connect to any path."""
-        return Front({}, Upgrade(self.converse, LIMITS, path=None), None, most_strangers=most_strangers)
+        limits = LEGACY_LIMITS if self._allow_legacy else LIMITS
+        return Front({}, Upgrade(self.converse, limits, path=None), None, most_strangers=most_strangers)
 
     async def converse(self, channel: Channel) -> None:
         """Serve one connection to its end."""

@@ -14,6 +14,7 @@ from typing import TypeAlias, Union
 import attrs
 import trio
 import watchfiles
+from exceptiongroup import BaseExceptionGroup, catch
 
 from saltpeter.domain.config import (
     Assembly,
@@ -33,6 +34,7 @@ from saltpeter.logs import fields
 
 LOOK_EVERY_S = 3.0  # for what file events do not tell: network file systems, a directory that was replaced
 SETTLE_S = 0.05  # so that one save is one reload
+AFTER_UNKNOWN_S = 1.0  # such a file may change all the time
 
 log = logging.getLogger(__name__)
 
@@ -208,11 +210,23 @@ async def _watch_events(path: str, wake: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_set_when_cancelled, stop)
         try:
-            async for _ in watchfiles.awatch(path, watch_filter=None, stop_event=stop, step=10, debounce=200):
-                wake()
+            while not stop.is_set():
+                await _wake_by_events(path, wake, stop)
         except OSError as exc:  # no inotify, no watches left, gone already: looking must do
             log.debug("No file events for %s: %s", path, exc)
         nursery.cancel_scope.cancel()
+
+
+async def _wake_by_events(path: str, wake: Callable[[], None], stop: trio.Event) -> None:
+    """Until `stop` is set, or an event cannot be told. Raises OSError."""
+    unknown: list[BaseExceptionGroup[RuntimeError]] = []
+    with catch({RuntimeError: unknown.append}):
+        async for _ in watchfiles.awatch(path, watch_filter=None, stop_event=stop, step=10, debounce=200):
+            wake()
+    if unknown:  # watchfiles tells nothing of a file whose name is not UTF-8, and goes no further
+        log.debug("An event in %s is unknown: %s", path, unknown[0].exceptions[0])
+        wake()
+        await trio.sleep(AFTER_UNKNOWN_S)
 
 
 async def _set_when_cancelled(stop: trio.Event) -> None:

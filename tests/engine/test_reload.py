@@ -114,6 +114,20 @@ async def reloading(path: Path, apply: Callable[[Config], None], look_every_s: f
             await trio.lowlevel.checkpoint_if_cancelled()
 
 
+async def test_a_file_whose_name_is_no_text_ends_nothing(tmp_path: Path) -> None:
+    """watchfiles gives up at such a name; the daemon must not."""
+    (tmp_path / "a.yaml").write_text(jobs("a"))
+    strange = os.fsdecode(b"\xff\n\x1b[2J.yaml")
+    applied = Applied()
+    async with reloading(tmp_path, applied, look_every_s=0.2):
+        (tmp_path / strange).write_text(jobs("b"))
+        await applied.until("ab")
+        (tmp_path / "c.yaml").write_text(jobs("c"))
+        await applied.until("abc")
+        (tmp_path / strange).unlink()
+        await applied.until("ac")
+
+
 async def test_files_come_change_and_go(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(jobs("a"))
     applied = Applied()
