@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class World(Daemon):
         (self.conf_d / "bad.yaml").write_text(yaml_of({BAD: wrong, ANY_TEXT: job()}))
         (self.conf_d / "worse.yaml").write_text('x: {"\\uD800": 1, command: "\\xZZ"\n\t- \x1b[2J')
 
-    async def live(self, *names: str) -> None:
+    async def live(self, names: Iterable[str]) -> None:
         """A machine is held, and these jobs run to their ends."""
         await self.start()
         async with self.watching() as watch:
@@ -101,7 +101,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, wrapper_file: Path) -> Itera
     made = World(directory, settings)
     try:
         made.fill()
-        trio.run(made.live, *PROPER.values(), LIES, REFUSES)
+        trio.run(made.live, [*PROPER.values(), LIES, REFUSES])
         yield made
     finally:
         made.end_everything()
@@ -166,7 +166,7 @@ async def test_the_daemons_log_as_json(world: World, tmp_path: Path) -> None:
         other.settings = {**other.settings, "statedir": str(other.state), "logdir": str(other.logs)}
         other.configure()
         other.fill()
-        await other.live(PROPER["html"], PROPER["path"], LIES, REFUSES)
+        await other.live([PROPER["html"], PROPER["path"], LIES, REFUSES])
         raw = other.stderr.read_bytes()
     finally:
         other.end_everything()

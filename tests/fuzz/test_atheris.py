@@ -26,17 +26,16 @@ MISSING = "ATHERIS IS NOT INSTALLED: NOTHING WAS FUZZED BY COVERAGE. It has no w
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_is_found(name: str, tmp_path: Path) -> None:
     before = set(CORPUS.joinpath(name).iterdir())
-    if SECONDS is None:
-        how, patience_s = (f"--runs={RUNS.get(name, MOST_RUNS)}", f"--seed={SEED}", f"--keep={tmp_path / 'kept'}"), 0
-    else:
-        how, patience_s = (f"--seconds={SECONDS}", f"--keep={ROOT / 'build' / 'fuzz' / name}"), int(SECONDS)
+    how = [f"--runs={RUNS.get(name, MOST_RUNS)}", f"--seed={SEED}", f"--keep={tmp_path / 'kept'}"]
+    if SECONDS is not None:
+        how = [f"--seconds={SECONDS}", f"--keep={ROOT / 'build' / 'fuzz' / name}"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.run", name, *how],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'wrapper'}", "PYTHONHASHSEED": SEED},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=PATIENCE_S + patience_s,
+        timeout=PATIENCE_S + int(SECONDS or 0),
         check=False,
     )
     said = done.stdout.decode(errors="replace")
