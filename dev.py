@@ -57,12 +57,12 @@ def set_up() -> None:
 def install_fuzzer() -> None:
     """It has no wheel for every Python, and takes long to build: where there is none, some tests are left out."""
     pip = (str(BIN / "pip"), "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", FUZZER)
-    if subprocess.run(pip, check=False).returncode:  # noqa: S603
+    if subprocess.run(pip, check=False).returncode:  # noqa: S603  a tool of .venv
         say(f"NO {FUZZER} FOR THIS PYTHON: fuzzing by coverage is left out of the tests.")
 
 
 def make_venv() -> None:
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)  # noqa: S603
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)  # noqa: S603  a tool of .venv
     if made.returncode:
         sys.exit("dev.py: the venv module of this Python does not work; on Debian: apt-get install python3-venv")
 
@@ -77,7 +77,7 @@ def fingerprint() -> str:
 
 
 def lab(args: list[str]) -> None:
-    os.execv(str(BIN / "saltpeter"), ["saltpeter", "lab", *args])  # noqa: S606
+    os.execv(str(BIN / "saltpeter"), ["saltpeter", "lab", *args])  # noqa: S606  likewise
 
 
 def test(args: list[str]) -> None:
@@ -96,7 +96,7 @@ def look_for_advisories() -> None:
     asked = (str(BIN / "pip-audit"), "--requirement", str(LOCK), "--disable-pip", "--no-deps", "--format", "json")
     say("pip-audit")
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=ADVISORIES_S)  # noqa: S603, PLW1510
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=ADVISORIES_S)  # noqa: S603, PLW1510  a tool of .venv
     except subprocess.TimeoutExpired:
         say(f"NO ADVISORIES: nobody answered pip-audit within {ADVISORIES_S} seconds")
         return
@@ -137,7 +137,7 @@ def setup(args: list[str]) -> None:
 
 def run(*command: str) -> None:
     say(" ".join(Path(word).name if word.startswith(str(BIN)) else word for word in command))
-    finished = subprocess.run(command, check=False)  # noqa: S603
+    finished = subprocess.run(command, check=False)  # noqa: S603  a tool of .venv
     if finished.returncode:
         sys.exit(finished.returncode)
 

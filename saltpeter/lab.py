@@ -135,7 +135,7 @@ class Lab:
         shutil.rmtree(_pidfile(self.directory / name).parent, ignore_errors=True)
         command = [_beside_python(program), *args]
         # not trio's open_process: the end of this pipe must be in this process's hands until it dies
-        self._running[name] = subprocess.Popen(  # noqa: S603
+        self._running[name] = subprocess.Popen(  # noqa: S603  a program of this host, with arguments of ours
             ["/bin/sh", "-c", _LEADER, "sh", str(self.directory / f"{name}.log"), *command],
             stdin=subprocess.PIPE,
             env={**self._env, "SP_STATEDIR": str(self.statedir(name))},

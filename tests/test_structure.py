@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,3 +171,16 @@ def test_the_build_hook_needs_hatchling_and_the_builder_only() -> None:
 
 def of_the_standard_library(each: Import) -> bool:
     return each.target.split(".")[0] in sys.stdlib_module_names
+
+
+def test_each_exception_from_the_rules_of_security_has_its_reason() -> None:
+    """On its own line, behind the rule: `# noqa: S603  a program of ours`."""
+    folders = ("saltpeter", "wrapper", "tests", "tools")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")] + [*ROOT.glob("*.py")]
+    bare = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in files
+        for number, line in enumerate(file.read_text().splitlines(), start=1)
+        if re.search(r"#\s*(noqa:[A-Z0-9, ]*\bS\d+[A-Z0-9, ]*|nosec\b[B0-9, ]*)\W*$", line)
+    ]
+    assert not bare

@@ -16,6 +16,7 @@ from saltpeter.endpoints import jsontext
 BODY_S = 10.0  # for a request's body
 WRITE_S = 30.0
 LINGER_S = 1.0
+LINGER_BYTES = 256 * 1024
 MAX_HEAD = 16 * 1024
 MAX_BODY = 64 * 1024
 RECEIVE_BYTES = 64 * 1024
@@ -121,9 +122,10 @@ class Conversation:
 
     async def linger(self) -> None:
         """Read on a little: closing on unread bytes would reset the connection, and the peer miss our answer."""
+        left = LINGER_BYTES
         with trio.move_on_after(LINGER_S):
-            while await self._stream.receive_some(RECEIVE_BYTES):
-                pass
+            while left > 0 and (data := await self._stream.receive_some(RECEIVE_BYTES)):
+                left -= len(data)
 
     async def upgraded(self, key: str) -> trio.abc.Stream:
         """Accept the upgrade of the last request; from here on it is a WebSocket. Raises trio.BrokenResourceError.

@@ -38,12 +38,12 @@ _GROUPED = f"""
             coalesce(max(CASE WHEN {FAILED} THEN key END), max(key)) AS shown
         FROM runs WHERE job = ? AND started_us >= ? AND started_us < ? GROUP BY started_us / ?
     ) JOIN runs ON runs.key = shown ORDER BY began_us
-"""  # noqa: S608
+"""  # noqa: S608  texts and numbers of ours
 _BEFORE = f"""
     SELECT started_us, ended_us, 1, coalesce({FAILED}, FALSE), run, verdict FROM (
         SELECT * FROM runs WHERE job = ?1 AND started_us < ?2 ORDER BY started_us DESC LIMIT ?3
     ) WHERE ended_us IS NULL OR ended_us >= ?2 ORDER BY started_us
-"""  # noqa: S608
+"""  # noqa: S608  texts and numbers of ours
 _PASSED = """
     SELECT first_us, last_us, slots, reason, text, at_us FROM passed
     WHERE job = ? AND last_us >= ? AND first_us < ? ORDER BY last_us LIMIT ?

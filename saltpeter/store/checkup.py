@@ -117,7 +117,7 @@ def _rescue_table(source: sqlite3.Connection, fresh: sqlite3.Connection, table: 
     known = _columns(source, table)
     columns = [column for column in _columns(fresh, table) if column in known]
     marks = ", ".join("?" for _ in columns)
-    insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+    insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  texts and numbers of ours
     added = 0
     for row in _readable(source, table, columns) if columns else ():
         try:
@@ -134,7 +134,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
 def _readable(source: sqlite3.Connection, table: str, columns: Sequence[str]) -> Iterator[tuple[object, ...]]:
     """The rows from the newest back to the damage, and then from the oldest up to it."""
     for direction in ("DESC", "ASC"):
-        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid {direction}"  # noqa: S608
+        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid {direction}"  # noqa: S608  texts and numbers of ours
         try:
             yield from source.execute(query)
             return
@@ -148,7 +148,7 @@ def _drop_the_unattached(fresh: sqlite3.Connection) -> int:
     gone = fresh.execute("DELETE FROM runs WHERE job NOT IN (SELECT key FROM jobs)").rowcount
     gone += fresh.execute("DELETE FROM passed WHERE job NOT IN (SELECT key FROM jobs)").rowcount
     for table in ("launches", "executions", "kills"):
-        gone += fresh.execute(f"DELETE FROM {table} WHERE run NOT IN (SELECT key FROM runs)").rowcount  # noqa: S608
+        gone += fresh.execute(f"DELETE FROM {table} WHERE run NOT IN (SELECT key FROM runs)").rowcount  # noqa: S608  texts and numbers of ours
     return gone
 
 

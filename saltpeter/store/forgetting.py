@@ -115,7 +115,7 @@ def forget_passed(connection: sqlite3.Connection, cut: Cut) -> int:
     """Delete up to MAX_ROWS stretches of slots before `cut`; returns how many it were."""
     condition, values = _before(_PASSED, cut)
     return connection.execute(
-        f"DELETE FROM passed WHERE key IN (SELECT key FROM passed WHERE {condition} LIMIT ?)",  # noqa: S608
+        f"DELETE FROM passed WHERE key IN (SELECT key FROM passed WHERE {condition} LIMIT ?)",  # noqa: S608  texts and numbers of ours
         [*values, MAX_ROWS],
     ).rowcount
 
@@ -124,7 +124,7 @@ def forget_lives(connection: sqlite3.Connection, before: datetime) -> None:
     """Forget the daemons that were last seen before `before`, but for the newest of all."""
     newest = "SELECT max(key) FROM lives"
     connection.execute(
-        f"DELETE FROM lives WHERE seen_us < ? AND key <> ({newest})",  # noqa: S608
+        f"DELETE FROM lives WHERE seen_us < ? AND key <> ({newest})",  # noqa: S608  texts and numbers of ours
         [to_us(before)],
     )
 
@@ -143,11 +143,11 @@ def _cuts_of(
     if (oldest := first_day(policy, at)) is not None:
         yield Cut(to_us(oldest))
     if share < 1:
-        [rows] = connection.execute(f"SELECT count(*) FROM {kind.table}").fetchone()  # noqa: S608
+        [rows] = connection.execute(f"SELECT count(*) FROM {kind.table}").fetchone()  # noqa: S608  texts and numbers of ours
         yield from _cut_at(connection, kind, "ASC", int(rows * (1 - share * _SPARE)))
     if policy.runs_per_job is not None:
         crowded = connection.execute(
-            f"SELECT job FROM {kind.table} GROUP BY job HAVING count(*) > ?",  # noqa: S608
+            f"SELECT job FROM {kind.table} GROUP BY job HAVING count(*) > ?",  # noqa: S608  texts and numbers of ours
             [policy.runs_per_job],
         ).fetchall()
         for (job,) in crowded:
@@ -160,7 +160,7 @@ def _cut_at(
     """The cut before the row at `offset`, if there is one."""
     condition = "TRUE" if job is None else "job = ?"
     row = connection.execute(
-        f"SELECT {kind.at} FROM {kind.table} WHERE {condition} ORDER BY {kind.at} {direction} LIMIT 1 OFFSET ?",  # noqa: S608
+        f"SELECT {kind.at} FROM {kind.table} WHERE {condition} ORDER BY {kind.at} {direction} LIMIT 1 OFFSET ?",  # noqa: S608  texts and numbers of ours
         [*([] if job is None else [job]), offset],
     ).fetchone()
     if row is not None:
@@ -182,6 +182,6 @@ def _count(connection: sqlite3.Connection, kind: _Kind, found: Sequence[Cut], ma
         condition, its_values = _before(kind, cut)
         conditions.append(f"({condition})")
         values += its_values
-    query = f"SELECT count(*) FROM {kind.table} WHERE {may_go} AND ({' OR '.join(conditions)})"  # noqa: S608
+    query = f"SELECT count(*) FROM {kind.table} WHERE {may_go} AND ({' OR '.join(conditions)})"  # noqa: S608  texts and numbers of ours
     [rows] = connection.execute(query, values).fetchone()
     return int(rows)

@@ -23,8 +23,8 @@ _RUNS = (
 )
 _COLUMNS = "first_us, last_us, slots, reason, text, at_us"
 _PASSED = (
-    f"SELECT {_COLUMNS} FROM passed WHERE job = ?1 AND last_us >= ?2 ORDER BY last_us, key DESC LIMIT 1",  # noqa: S608
-    f"SELECT {_COLUMNS} FROM passed WHERE job = ?1 AND last_us < ?2 ORDER BY last_us DESC, key DESC LIMIT 1",  # noqa: S608
+    f"SELECT {_COLUMNS} FROM passed WHERE job = ?1 AND last_us >= ?2 ORDER BY last_us, key DESC LIMIT 1",  # noqa: S608  texts and numbers of ours
+    f"SELECT {_COLUMNS} FROM passed WHERE job = ?1 AND last_us < ?2 ORDER BY last_us DESC, key DESC LIMIT 1",  # noqa: S608  texts and numbers of ours
 )
 
 

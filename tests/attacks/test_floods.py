@@ -16,14 +16,17 @@ from trio.testing import MockClock
 
 from saltpeter.domain.events import RunStarted, Targeted
 from saltpeter.endpoints import session
+from saltpeter.endpoints.exchange import BODY_S, LINGER_BYTES, MAX_BODY, MAX_HEAD, RECEIVE_BYTES
 from saltpeter.endpoints.frames import Frames
-from saltpeter.endpoints.http import HEAD_S
+from saltpeter.endpoints.http import HEAD_S, IDLE_S, Front
 from saltpeter.endpoints.intake import Pace
 from saltpeter.endpoints.machines import FIRST_FRAME_S, LIMITS, MachinesEndpoint
 from saltpeter.endpoints.throttle import LINES, MINUTE_S, Lines
+from saltpeter.store.schema import LARGEST_JOURNAL
 from saltpeter.store.sqlite import open_store
 from sp_wrapper import wire
 from tests.endpoints.rig import NOON, dial, now
+from tests.endpoints.test_auth import scene_with
 from tests.endpoints.test_machines import DB01, WHO, Known, Watched, connect
 
 HANDSHAKE = (
@@ -33,8 +36,8 @@ HANDSHAKE = (
 LONG_FRAME = b"\x81\xff" + wire.MAX_FRAME.to_bytes(8, "big") + b"mask"  # as long as those that we know may send
 
 
-async def swallowed(endpoint: MachinesEndpoint, *first: bytes, part: bytes = b"", every_s: float = 0.0) -> int:
-    """Send each of `first`, then `part` again and again until the endpoint hangs up; how many bytes it took."""
+async def swallowed(front: Front, *first: bytes, part: bytes = b"", every_s: float = 0.0) -> int:
+    """Send each of `first`, then `part` again and again until the port hangs up; how many bytes it took."""
     theirs, ours = trio.testing.memory_stream_pair()
     taken = 0
 
@@ -47,7 +50,7 @@ async def swallowed(endpoint: MachinesEndpoint, *first: bytes, part: bytes = b""
             await trio.testing.wait_all_tasks_blocked()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(endpoint.front().converse, theirs)
+        nursery.start_soon(front.converse, theirs)
         with trio.move_on_after(600):
             async with trio.open_nursery() as peer:
                 peer.start_soon(guarded, send)
@@ -64,7 +67,7 @@ async def guarded(send: Callable[[], Awaitable[None]]) -> None:
 
 async def test_a_stranger_is_read_no_further_than_a_first_message(autojump_clock: MockClock) -> None:
     watched = Watched()
-    taken = await swallowed(MachinesEndpoint(Known(watched), now), HANDSHAKE, LONG_FRAME, part=b"x" * 4096)
+    taken = await swallowed(MachinesEndpoint(Known(watched), now).front(), HANDSHAKE, LONG_FRAME, part=b"x" * 4096)
     assert LIMITS.unknown < taken < 3 * LIMITS.unknown
     assert trio.current_time() < FIRST_FRAME_S
     assert watched.link is None
@@ -77,8 +80,36 @@ async def test_a_stranger_is_read_no_further_than_a_first_message(autojump_clock
 async def test_a_slow_stranger_has_seconds(first: bytes, limit_s: float, autojump_clock: MockClock) -> None:
     """One byte a second, as a slow-loris sends it."""
     part = b"X" if first != HANDSHAKE else b"\x01"
-    await swallowed(MachinesEndpoint(Known(Watched()), now), first, part=part, every_s=1.0)
+    await swallowed(MachinesEndpoint(Known(Watched()), now).front(), first, part=part, every_s=1.0)
     assert trio.current_time() <= limit_s + 5
+
+
+@pytest.mark.parametrize(
+    ("first", "limit_s"),
+    [
+        (b"", HEAD_S),
+        (b"GET /status HT", HEAD_S),
+        (HANDSHAKE, HEAD_S),  # whose path is not that of the control socket
+        (HANDSHAKE.replace(b"GET /", b"GET /ws"), HEAD_S),  # without a token
+        (b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n", BODY_S),
+        (b"POST /run HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", BODY_S),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", HEAD_S + IDLE_S),
+    ],
+)
+async def test_a_slow_stranger_has_seconds_on_the_control_port_too(
+    first: bytes, limit_s: float, autojump_clock: MockClock
+) -> None:
+    await swallowed(scene_with(required=True).front(), first, part=b"1", every_s=1.0)
+    assert trio.current_time() <= limit_s + 5
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET /ws HTTP/1.1\r\nX: ", b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n"]
+)
+async def test_a_stranger_is_read_no_further_than_a_request(head: bytes, autojump_clock: MockClock) -> None:
+    taken = await swallowed(scene_with(required=True).front(), head, part=b"x" * 4096)
+    assert taken < MAX_HEAD + MAX_BODY + LINGER_BYTES + 3 * RECEIVE_BYTES
+    assert trio.current_time() <= HEAD_S
 
 
 async def test_a_message_of_more_than_the_limit_ends_the_connection(autojump_clock: MockClock) -> None:
@@ -138,7 +169,7 @@ def test_no_more_than_the_pace_in_any_stretch(work: list[tuple[float, int]]) -> 
 
 async def test_output_without_end_does_not_fill_the_store(tmp_path: Path) -> None:
     """Whatever a wrapper says of offsets and cuts, output_limit holds on the daemon's side."""
-    limit, piece, pieces = 256 * 1024, bytes(range(256)) * 2048, 150
+    limit, piece, pieces = 256 * 1024, bytes(range(256)) * 2048, 300
     async with open_store(tmp_path) as store:
         execution = DB01
         await store.commit(
@@ -156,7 +187,7 @@ async def test_output_without_end_does_not_fill_the_store(tmp_path: Path) -> Non
             kept += sum(len(each.data) for each in found if not each.system)
             index = found[-1].index + 1
         assert kept <= limit + 2 * len(piece)
-        assert (await store.health()).output_bytes < pieces * len(piece) / 2  # of which the journal is the most
+        assert (await store.health()).output_bytes < LARGEST_JOURNAL + 8 * 1024**2 < pieces * len(piece) / 2
 
 
 async def test_strangers_do_not_fill_the_log(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:

@@ -29,6 +29,7 @@ from saltpeter.endpoints.control import ControlEndpoint
 from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.readiness import Check
 from saltpeter.endpoints.records import tally
+from saltpeter.endpoints.strangers import MOST
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import HandedOver
 from saltpeter.engine.execution import AS_THE_JOB_SAYS, Manner
@@ -172,8 +173,8 @@ class Scene:
     def __attrs_post_init__(self) -> None:
         self.shelf = Shelf(self.board)
 
-    def front(self) -> Front:
-        return ControlEndpoint(self.board, self.shelf, self, "1.0", now, self.gate, self.checks).front()
+    def front(self, most_strangers: int = MOST) -> Front:
+        return ControlEndpoint(self.board, self.shelf, self, "1.0", now, self.gate, self.checks).front(most_strangers)
 
     # --- what happens ---
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
-
-import pytest
 import trio
 import trio.testing
 from hypothesis import given
@@ -18,7 +12,7 @@ from saltpeter.endpoints.http import Front, Request, Response, Upgrade
 from saltpeter.endpoints.sockets import listen_tcp
 from saltpeter.endpoints.strangers import Strangers
 from tests.endpoints.rig import dial
-from tests.helpers.daemon import MINUTE, eventually
+from tests.helpers.daemon import eventually
 
 MANY = 10_000
 ROOM = 400
@@ -79,51 +73,6 @@ async def test_who_is_known_is_no_stranger_any_more() -> None:
             assert b"hi" in await stream.receive_some(1000)
             assert (front.strangers, front.connected) == (0, 1)
         nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def open_files() -> Iterator[int]:
-    """As many as we may have; the test gets a number of connections that fits."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    try:
-        yield min(MANY, before[1] - ROOM - 500)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-async def test_ten_thousand_that_say_nothing_keep_nobody_out(open_files: int) -> None:
-    front = Front({("GET", "/"): hello}, Upgrade(echo, Limits()), most_strangers=ROOM)
-    crowd = ExitStack()
-    most = 0
-    with crowd, trio.fail_after(5 * MINUTE):
-        async with trio.open_nursery() as nursery:
-            listeners = await listen_tcp("127.0.0.1", 0)
-            await nursery.start(front.serve, listeners)
-            port: int = listeners[0].socket.getsockname()[1]
-            for number in range(open_files // 100):
-                await trio.to_thread.run_sync(silent, port, 100, crowd)
-                most = max(most, front.strangers)
-                if number % 20 == 19:
-                    assert await asked(port) == b"HTTP/1.1 200 "
-            await trio.testing.wait_all_tasks_blocked()
-            assert most <= ROOM
-            assert front.strangers <= ROOM // 2  # all are of one address
-            assert await asked(port) == b"HTTP/1.1 200 "
-            nursery.cancel_scope.cancel()
-
-
-def silent(port: int, count: int, kept: ExitStack) -> None:
-    """So many connections, in a thread: while one waits for its turn, the server must go on."""
-    for _ in range(count):
-        kept.enter_context(socket.create_connection(("127.0.0.1", port)))
-
-
-async def asked(port: int) -> bytes:
-    """The first bytes of the answer to one who comes like all the others, but says something."""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        return bytes(await stream.receive_some(13))
 
 
 async def test_in_memory_nobody_is_counted() -> None:

@@ -51,5 +51,5 @@ def rounds(directory: Path, share: float = 1.0) -> Iterator[Round]:
         own = directory / str(number)
         own.mkdir()
         seed = SEED if number == 0 else f"{SEED}.{number}"
-        yield Round(seed, own, random.Random(seed))  # noqa: S311
+        yield Round(seed, own, random.Random(seed))  # noqa: S311  hides nothing
         number += 1

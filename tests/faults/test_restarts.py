@@ -26,7 +26,7 @@ STARTING_S = 90.0  # fifty wrappers, on a small machine
 async def test_restarts_during_fifty_executions_cost_nothing(wrapper_file: Path, tmp_path: Path, gently: bool) -> None:
     writing = Work(name="writing", machines=MACHINES, size=SIZE, seconds=SPAN_S + 8)
     works = (writing, Work(name="sweep", machines=MACHINES[:1]))
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)  # noqa: S311  hides nothing
     with trio.fail_after(SPAN_S + 400), fleet(tmp_path, wrapper_file, works, chance) as whole:
         async with trio.open_nursery() as nursery:
             await nursery.start(whole.network.serve)
