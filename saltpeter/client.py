@@ -104,26 +104,34 @@ async def connect(where: Path | str, access: Access = OPEN) -> AsyncIterator[Cli
     """
 
     def reject(rejections: BaseExceptionGroup[ConnectionRejected]) -> None:
-        rejection = rejections.exceptions[0]
-        while isinstance(rejection, BaseExceptionGroup):
-            rejection = rejection.exceptions[0]
-        raise _translated(rejection, where)
+        raise _translated(_first(rejections), where)
 
     raised: BaseException | None = None
     with catch({ConnectionRejected: reject}):
         async with await _dial(where, access) as stream, trio.open_nursery() as nursery:
             try:
-                ws = await _shake_hands(nursery, stream, where, access.token)
-                try:
-                    yield Client(ws)
-                finally:
-                    with trio.move_on_after(CLOSE_S):
-                        await ws.aclose()
+                async with _conversing(nursery, stream, where, access.token) as client:
+                    yield client
             except (Exception, KeyboardInterrupt) as exc:
                 raised = exc  # raised below: out of here it would come in a group
             nursery.cancel_scope.cancel()
     if raised is not None:
         raise raised
+
+
+@asynccontextmanager
+async def _conversing(nursery: trio.Nursery, stream: _Stream, where: Path | str, token: str) -> AsyncIterator[Client]:
+    ws = await _shake_hands(nursery, stream, where, token)
+    try:
+        yield Client(ws)
+    finally:
+        with trio.move_on_after(CLOSE_S):
+            await ws.aclose()
+
+
+def _first(group: BaseExceptionGroup[ConnectionRejected]) -> ConnectionRejected:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _translated(rejection: ConnectionRejected, where: Path | str) -> SaltpeterError:

@@ -40,6 +40,16 @@ _PING_AGAIN_S = 1.0
 _LEADER = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & cat >/dev/null; kill -KILL 0'
 
 _QUIET = {"log_level": "critical", "enable_gpu_grains": False, "enable_fqdns_grains": False}
+_OF_MASTER = {"interface": "127.0.0.1", "auto_accept": True, "worker_threads": 2}
+_OF_MINIONS = {
+    "master": "127.0.0.1",
+    "multiprocessing": False,  # threads start a command faster, and nothing here kills a Salt job
+    "acceptance_wait_time": 1,
+    "random_reauth_delay": 1,
+    "recon_default": 200,
+    "recon_max": 1000,
+    "mine_enabled": False,
+}
 
 
 class LabError(SaltpeterError):
@@ -218,52 +228,27 @@ def _is_free(port: int) -> bool:
 def _write_configs(directory: Path, minions: Collection[str], publish_port: int, ret_port: int) -> Path:
     if len(os.fsencode(directory / _LONGEST_SOCKET)) > _SOCKET_PATH_MAX:
         raise LabError(f"{directory} is too long a path for Salt's unix sockets: use a shorter one")
-    user = pwd.getpwuid(os.getuid()).pw_name
     master = directory / "master" / "etc" / "master"
-    _write_config(
-        master,
-        {
-            "root_dir": str(directory / "master"),
-            "pidfile": str(_pidfile(directory / "master")),
-            **_places(directory / "master"),
-            "interface": "127.0.0.1",
-            "publish_port": publish_port,
-            "ret_port": ret_port,
-            "user": user,
-            "auto_accept": True,
-            "worker_threads": 2,
-            **_QUIET,
-        },
-    )
+    ports = {"publish_port": publish_port, "ret_port": ret_port}
+    _write_config(master, {**_common(directory / "master"), **_OF_MASTER, **ports})
     for minion in minions:
         home = directory / minion
         (home / "etc" / "minion.d").mkdir(parents=True, exist_ok=True)
-        _write_config(
-            home / "etc" / "minion",
-            {
-                "root_dir": str(home),
-                "pidfile": str(_pidfile(home)),
-                **_places(home),
-                "id": minion,
-                "master": "127.0.0.1",
-                "publish_port": publish_port,
-                "master_port": ret_port,
-                "user": user,
-                "multiprocessing": False,  # threads start a command faster, and nothing here kills a Salt job
-                "acceptance_wait_time": 1,
-                "random_reauth_delay": 1,
-                "recon_default": 200,
-                "recon_max": 1000,
-                "mine_enabled": False,
-                **_QUIET,
-            },
-        )
+        ports = {"publish_port": publish_port, "master_port": ret_port}
+        _write_config(home / "etc" / "minion", {**_common(home), **_OF_MINIONS, **ports, "id": minion})
     return master
 
 
-def _places(home: Path) -> Mapping[str, str]:
-    """Where sockets and cache go. Both, for Salt moves the sockets into the cache when that has the shorter name."""
-    return {"sock_dir": str(home / "s"), "cachedir": str(home / "cache")}
+def _common(home: Path) -> Mapping[str, object]:
+    """What masters and minions have alike. Salt moves the sockets into the cache when that has the shorter name."""
+    return {
+        "root_dir": str(home),
+        "pidfile": str(_pidfile(home)),
+        "sock_dir": str(home / "s"),
+        "cachedir": str(home / "cache"),
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        **_QUIET,
+    }
 
 
 def _pidfile(home: Path) -> Path:
