@@ -100,5 +100,6 @@ class ControlEndpoint:
         because: Because = "new" if hello.serial is None else "too_old" if hello.life == self._life else "restarted"
         serial = known if resumed else None if hello.listen else self._board.state.serial
         told = {"protocol": 2, "life": self._life, "serial": self._board.state.serial, "resumed": resumed}
-        viewer = Deltas(self._sp_version, self._life, self._texts, serial, because, hello.listen)
+        same_life = hello.life == self._life or (hello.life is None and hello.serial is None)  # or it knows nothing
+        viewer = Deltas(self._sp_version, self._life, self._texts, serial, because, hello.listen, same_life)
         return viewer, {**told, "sp_version": self._sp_version}

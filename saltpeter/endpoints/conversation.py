@@ -215,7 +215,7 @@ class Client:
         if wanted.job not in self._viewer.subscribed and len(self._viewer.subscribed) >= MAX_SUBSCRIBED:
             raise CommandRefused("busy", f"you have subscribed to {MAX_SUBSCRIBED} jobs already")
         run = pinned or newest
-        self._viewer.subscribe(wanted.job, pinned)
+        self._viewer.subscribe(wanted.job, pinned, wanted.serial)
         if wanted.output:
             self._tails.want(wanted.job, run.id if run else "", wanted.machine, wanted.position)
         else:

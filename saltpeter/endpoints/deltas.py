@@ -47,11 +47,16 @@ class Texts:
 
 @attrs.define
 class _Watched:
-    """A job that is told of in detail. `run` is the one that was told of last, "" for none yet."""
+    """A job that is told of in detail. `run` is the one that was told of last, "" for none yet.
+
+    `told_to` is the serial up to which all of it is told: what has `grown` since, too.
+    """
 
     pinned: RunState | None = None  # the run that was asked for by its id
+    known: int | None = None  # the serial up to which the client knows that run from before
     run: str = ""
-    whole_at: int = -1  # the serial at which that was told whole
+    begun_at: int = -1  # the serial at which that was first told of
+    told_to: int = -1
     grown: set[str] = attrs.field(factory=set)  # machines whose output is longer than was told
 
 
@@ -69,6 +74,7 @@ class Deltas:
     _serial: int | None = None
     _because: Because = "new"
     _listens: bool = True  # to all; else only to the jobs that it subscribes to
+    _same_life: bool = True  # what it knows from before was told by this daemon
     wake_at: float = attrs.field(default=inf, init=False)
     _settings: _Settings | None = attrs.field(default=None, init=False)  # what was told of them
     _again_at: float = attrs.field(default=-inf, init=False)
@@ -79,11 +85,11 @@ class Deltas:
     def subscribed(self) -> Collection[str]:
         return self._watched.keys()
 
-    def subscribe(self, job: str, run: RunState | None = None) -> None:
-        """Tell of `job` in detail: of `run`, or of its newest run."""
-        known = self._watched.get(job)
-        if known is None or (known.pinned and known.pinned.id) != (run and run.id):
-            self._watched[job] = _Watched(run)
+    def subscribe(self, job: str, run: RunState | None = None, known: int | None = None) -> None:
+        """Tell of `job` in detail: of `run`, which the client knows up to the serial `known`, or of its newest run."""
+        watched = self._watched.get(job)
+        if watched is None or (watched.pinned and watched.pinned.id) != (run and run.id):
+            self._watched[job] = _Watched(run, known if self._same_life else None)
 
     def unsubscribe(self, job: str) -> None:
         self._watched.pop(job, None)
@@ -106,13 +112,21 @@ class Deltas:
         return messages
 
     def _fresh(self, state: State) -> Iterable[str]:
-        """Runs that the client knows nothing of yet, whole."""
+        """Runs of which the client has not heard yet: whole, or what is new to it."""
         for job, watched in self._watched.items():
             run = self.run_of(state, job)
             if run is not None and run.id != watched.run:
-                watched.run, watched.whole_at = run.id, state.serial
+                watched.run, watched.begun_at = run.id, state.serial
                 watched.grown.clear()
-                yield self._texts.of(state, ("run", run.id), lambda run=run: _whole(state, run))  # type: ignore[misc]
+                known, watched.known = watched.known, None
+                changes = None if known is None else state.changes.since(known)
+                if known is None or changes is None:
+                    watched.told_to = state.serial
+                    yield self._texts.of(state, ("run", run.id), lambda run=run: _whole(state, run))  # type: ignore[misc]
+                else:
+                    watched.told_to = known
+                    of_run = [change for change in changes if change.name == run.id]
+                    yield from self._changed(state, run, watched, of_run, known)
 
     def _news(self, state: State, at: float, now: datetime) -> Iterable[str]:
         since = self._serial
@@ -165,14 +179,20 @@ class Deltas:
         for change in changes:
             by_run.setdefault(change.name, []).append(change)
         for watched in self._watched.values():
-            of_run = by_run.get(watched.run, [])
             run = state.run(watched.run)
-            if run is None or watched.whole_at == state.serial:
-                continue
-            watched.grown.update(change.machine for change in of_run if change.kind is Kind.OUTPUT)
-            if any(change.kind in (Kind.RUN, Kind.MACHINE) for change in of_run):
-                key = ("run", run.id, self._serial)
-                yield self._texts.of(state, key, lambda run=run, of_run=of_run: _part(state, run, of_run))  # type: ignore[misc]
+            if run is not None and watched.begun_at != state.serial:
+                yield from self._changed(state, run, watched, by_run.get(run.id, []), self._serial)
+
+    def _changed(
+        self, state: State, run: RunState, watched: _Watched, changes: Collection[Change], since: int | None
+    ) -> Iterable[str]:
+        """Of `run`, its `changes` since that serial; how much machines have written comes later."""
+        watched.grown.update(change.machine for change in changes if change.kind is Kind.OUTPUT)
+        if not watched.grown:
+            watched.told_to = state.serial
+        if any(change.kind in (Kind.RUN, Kind.MACHINE) for change in changes):
+            to = watched.told_to
+            yield self._texts.of(state, ("run", run.id, since, to), lambda: _part(run, changes, to))
 
     def _growth(self, state: State, at: float) -> Iterable[str]:
         grown = [each for each in self._watched.values() if each.grown]
@@ -185,8 +205,9 @@ class Deltas:
         for watched in grown:
             if (run := state.run(watched.run)) is not None:
                 lengths = {name: run.executions[name].output_length for name in watched.grown & run.executions.keys()}
-                yield wire.pack({**_head(state, run, whole=False), "lengths": lengths})
+                yield wire.pack({**_head(run, state.serial, whole=False), "lengths": lengths})
             watched.grown.clear()
+            watched.told_to = state.serial
 
 
 # --- what is told ---------------------------------------------------------------------------------
@@ -260,9 +281,9 @@ def _line(run: RunState) -> dict[str, Any]:
     }
 
 
-def _head(state: State, run: RunState, *, whole: bool) -> dict[str, Any]:
+def _head(run: RunState, serial: int, *, whole: bool) -> dict[str, Any]:
     head = {"type": "run", "cron": run.job, "job_instance": run.id}
-    return {**head, "serial": state.serial, "whole": whole}
+    return {**head, "serial": serial, "whole": whole}
 
 
 def _facts(run: RunState) -> dict[str, Any]:
@@ -272,10 +293,11 @@ def _facts(run: RunState) -> dict[str, Any]:
 
 def _whole(state: State, run: RunState) -> dict[str, Any]:
     results = {machine: records.execution(each) for machine, each in run.executions.items()}
-    return {**_head(state, run, whole=True), "run": _facts(run), "results": results}
+    return {**_head(run, state.serial, whole=True), "run": _facts(run), "results": results}
 
 
-def _part(state: State, run: RunState, changes: Iterable[Change]) -> dict[str, Any]:
+def _part(run: RunState, changes: Iterable[Change], serial: int) -> dict[str, Any]:
+    """`serial` is the one up to which all of the run is told, with this."""
     machines = {change.machine for change in changes if change.kind is Kind.MACHINE}
     results = {machine: records.execution(run.executions[machine]) for machine in sorted(machines)}
-    return {**_head(state, run, whole=False), "run": _facts(run), "results": results}
+    return {**_head(run, serial, whole=False), "run": _facts(run), "results": results}

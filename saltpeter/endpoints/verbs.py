@@ -97,6 +97,7 @@ class Subscription:
     """Details and output of `job`: of `instance`, or of whichever run is the newest.
 
     `machine` narrows the output to it; from `position` on, in UTF-16 code units. Without `output` none is wanted.
+    `serial` is that up to which the client knows the details of `instance`, from before.
     """
 
     job: JobName
@@ -104,6 +105,7 @@ class Subscription:
     instance: AnyRun = None
     position: Annotated[int, Given("position", COUNT)] = 0
     output: Annotated[bool, Given("output", FLAG)] = True
+    serial: Annotated[int | None, Given("serial", COUNT)] = None
 
 
 @attrs.frozen
@@ -335,6 +337,8 @@ def _subscribe(where: str, value: Any) -> Subscribe:
         raise BadRequest("bad_value", f"{where}.position is that of one machine: {where}.machine is missing")
     if not subscription.output and subscription.machine is not None:
         raise BadRequest("bad_value", f"{where}.machine says whose output is wanted, and {where}.output that none is")
+    if subscription.serial is not None and subscription.instance is None:
+        raise BadRequest("bad_value", f"{where}.serial is that of one run: {where}.job_instance is missing")
     return Subscribe((subscription,))
 
 

@@ -50,8 +50,8 @@ class Viewer:
     def subscribed(self) -> Collection[str]:
         return self._details.keys()
 
-    def subscribe(self, job: str, run: RunState | None = None) -> None:
-        """Begin to tell of `job` in detail: of `run`, or of its newest run. What was subscribed is told again."""
+    def subscribe(self, job: str, run: RunState | None = None, _known: int | None = None) -> None:
+        """Begin to tell of `job` in detail: of `run`, or of its newest run. What is known is told again, whole."""
         self._details[job] = _Told()
         self._pinned.pop(job, None)
         if run is not None:

@@ -17,7 +17,7 @@ export function emptyModel() {
     running: new Map(), // run -> Living
     runningByJob: new Map(), // job -> its living runs, newest first
     last: new Map(), // job -> {startedAt, verdict, ok, run, nextAt}
-    details: new Map(), // run -> {run, results: {machine: part}, version}
+    details: new Map(), // run -> {run, results: {machine: part}, version, serial}; the serial up to which they are told
     zone: '', // of jobs that name none; '' is not known
     complete: false, // whether the snapshot has come
   };
@@ -32,6 +32,7 @@ export const collator = new Intl.Collator(undefined, { numeric: true });
 
 const readers = {
   snapshot(model, { life, sp_version, jobs, runs, ...told }) {
+    if (life !== model.life) for (const details of model.details.values()) details.serial = undefined; // they are of another life
     model.life = life;
     model.spVersion = sp_version;
     model.jobs = new Map();
@@ -52,13 +53,13 @@ const readers = {
     if (store_problem !== undefined) model.storeProblem = store_problem ?? '';
     if (crons || problems) model.jobsVersion += 1;
   },
-  run(model, { job_instance, whole, run, results, lengths }) {
+  run(model, { job_instance, serial, whole, run, results, lengths }) {
     const before = whole ? undefined : model.details.get(job_instance);
     const all = before?.results ?? Object.create(null); // a machine may be called __proto__
     Object.assign(all, results);
     for (const [machine, length] of Object.entries(lengths ?? {})) all[machine] = { ...all[machine], output_length: length };
     model.details.delete(job_instance); // so that the map has the newest last
-    model.details.set(job_instance, { run: run ?? before?.run, results: all, version: model.version });
+    model.details.set(job_instance, { run: run ?? before?.run, results: all, version: model.version, serial });
     if (model.details.size > DETAILS_KEPT) model.details.delete(model.details.keys().next().value);
   },
 };

@@ -222,7 +222,8 @@ export function useRun(job, run) {
   const [error, set] = useState(null);
   useEffect(() => {
     if (!link.live) return;
-    ask('subscribe', { cron: job, job_instance: run, output: false }).then(() => set(null), set);
+    const { serial } = model.details.get(run) ?? {};
+    ask('subscribe', { cron: job, job_instance: run, output: false, serial }).then(() => set(null), set);
   }, [job, run, link.live]);
   useEffect(() => () => void ask('unsubscribe', job).catch(() => {}), [job]); // without a connection there is none either
   return { told: model.details.get(run), error };

@@ -57,8 +57,11 @@ class Told:
     overview: dict[str, Any] = attrs.field(factory=dict)
     run: dict[str, Any] = attrs.field(factory=dict)
     results: dict[str, Any] = attrs.field(factory=dict)
+    run_serial: int | None = None
 
     def take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "run":
+            self.run_serial = message["serial"]
         match message:
             case {"type": "snapshot", "life": self.life | _}:
                 self.serial = message["serial"]
@@ -109,6 +112,7 @@ def shown(state: State) -> Told:
 # --- whatever happens -----------------------------------------------------------------------------
 
 MACHINES = ("m1", "m2", "m3")
+MOVES = ("hear", "hear", "miss", "reconnect", "reconnect to the run", "look at the newest")
 
 
 def events(state: State, draw: st.DataObject) -> Iterable[Event]:
@@ -162,12 +166,18 @@ def test_what_was_told_adds_up_to_what_is_there(draw: st.DataObject, bound: int)
     for _ in range(draw.draw(st.integers(1, 25))):
         for event in events(state, draw):
             apply(state, event)
-        match draw.draw(st.sampled_from(["hear", "miss", "reconnect"])):
+        match draw.draw(st.sampled_from(MOVES)):
             case "hear":
                 at += draw.draw(st.sampled_from([0.05, 0.2, 2.0]))
                 hear(told, listening, state, at)
             case "reconnect":
                 listening = viewer(told.serial)
+            case "reconnect to the run" if told.run and (run := state.run(told.run["job_instance"])):
+                listening = Deltas("1.0", "life", Texts(), told.serial)
+                listening.subscribe("backup", run, told.run_serial)
+            case "look at the newest":
+                listening.subscribe("backup")
+    listening.subscribe("backup")
     for _ in range(2):  # how much was written may be told a second later
         at += 2.0
         hear(told, listening, state, at)
@@ -266,6 +276,57 @@ async def test_a_connection_that_comes_back_goes_on_from_its_serial(autojump_clo
         assert answer["resumed"]
         assert list(first["runs"]) == [RUN]
         assert "crons" not in first
+
+
+@pytest.mark.parametrize("since", ["heard", "restarted", "too old"])
+async def test_a_run_is_gone_on_with_where_that_is_possible(autojump_clock: MockClock, since: str) -> None:
+    scene = Scene()
+    front = scene.front()
+    scene.start("db01", "db02", "db03")
+    about = {"cron": "backup", "job_instance": RUN, "output": False}
+    async with dial(front) as client:
+        answer, first = await greet(client)
+        await client.say(subscribe=about)
+        told = await client.hear()
+        assert (told["whole"], list(told["results"])) == (True, ["db01", "db02", "db03"])
+    scene.end(DB01)
+    scene.write(DB02, b"12345")
+    if since == "too old":
+        scene.board.state.changes.bound = 0
+        scene.post(NextSlot(job="other", slot=NOON))
+    life = "another" if since == "restarted" else answer["life"]
+    async with dial(front) as client:
+        await client.say(hello={"protocol": 2, "life": life, "serial": first["serial"]})
+        await client.say(subscribe={**about, "serial": told["serial"]}, id=1)
+        runs = [each for each in await client.hear_all(5) if each["type"] == "run"]
+    if since != "heard":
+        assert [each["whole"] for each in runs] == [True]
+        return
+    part, growth = runs
+    assert (part["whole"], list(part["results"]), part["run"]["machines"]) == (False, ["db01"], 3)
+    assert growth["lengths"] == {"db02": 5}
+    assert part["serial"] < growth["serial"], "who goes on from the first must hear the second"
+
+
+async def test_who_knows_all_of_a_run_is_told_nothing_of_it(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    scene.start("db01")
+    front = scene.front()
+    about = {"cron": "backup", "job_instance": RUN, "output": False}
+    async with dial(front) as client:
+        answer, _ = await greet(client)
+        await client.say(subscribe=about)
+        told = await client.hear()
+    async with dial(front) as client:
+        await client.say(hello={"protocol": 2, "life": answer["life"], "listen": False})
+        await client.say(subscribe={**about, "serial": told["serial"]}, id=1)
+        assert [each["type"] for each in await client.hear_all(5)] == ["reply"]
+        scene.end(DB01)
+        part = (await client.hear_all(5))[0]
+        assert (part["type"], part["whole"], part["results"]["db01"]["state"]) == ("run", False, "ended")
+        await client.say(subscribe={"cron": "backup", "serial": told["serial"]}, id=2)
+        error = (await client.hear())["error"]
+        assert (error["code"], "subscribe.job_instance is missing" in error["message"]) == ("bad_value", True)
 
 
 @pytest.mark.parametrize(("life", "because"), [("another", "restarted"), (None, "restarted"), ("same", "too_old")])

@@ -62,6 +62,10 @@ async def story() -> dict[str, Transcript]:
     async with dial(front) as client:
         told["only_replies"] = await exchanged(client, hello={"protocol": 2, "listen": False}, id=1)
         told["only_replies"] += await exchanged(client, run="backup", id=2)
+    async with dial(front) as client:
+        await exchanged(client, hello={"protocol": 2, "life": life, "listen": False}, id=1)
+        about = {"cron": "backup", "job_instance": RUN, "serial": serial, "output": False}
+        told["resumed_run"] = await exchanged(client, subscribe=about, id=2)
     texts = {chapter: json.dumps(transcript).replace(life, LIFE) for chapter, transcript in told.items()}
     return {chapter: json.loads(text) for chapter, text in texts.items()}
 

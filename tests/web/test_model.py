@@ -22,6 +22,7 @@ FOLD = """async (messages) => {
         living,
         byJob: [...model.runningByJob].map(([job, runs]) => [job, runs.map(({ run }) => run)]),
         results: [...model.details.values()].map(({ results }) => results),
+        serials: [...model.details.values()].map(({ serial }) => serial ?? null),
         runs: [...model.details.values()].map(({ run }) => run),
         held: model.maintenance.machines,
         storeProblem: model.storeProblem,
@@ -92,6 +93,16 @@ def test_what_is_over_is_taken_away(tab: Page) -> None:
 def test_a_restart_of_the_daemon_begins_anew(tab: Page) -> None:
     anew = tab.evaluate(FOLD, told("hello", "changes_begin", "restarted"))
     assert (anew["jobs"], anew["living"], anew["byJob"]) == (["backup", "new"], [], [])
+
+
+def test_what_is_known_of_a_run_counts_in_the_life_of_the_daemon_that_told_it(tab: Page) -> None:
+    before = told("hello", "changes_begin", "subscribe", "resumed_run")
+    gone_on = tab.evaluate(FOLD, before)
+    assert gone_on["serials"] == [told("resumed_run")[-1]["serial"]]
+    assert gone_on["results"][0]["db02"]["late"]["retcode"] == 0
+    assert tab.evaluate(FOLD, [*before, *told("restarted")])["serials"] == gone_on["serials"]
+    another = [{**each, "life": "another"} if each["type"] == "snapshot" else each for each in told("restarted")]
+    assert tab.evaluate(FOLD, [*before, *another])["serials"] == [None]
 
 
 def test_a_store_that_cannot_write_is_known_until_it_can(tab: Page) -> None:
