@@ -51,6 +51,7 @@ from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
 from saltpeter.logs import fields
 from saltpeter.store.lives import live
+from saltpeter.store.places import SESSION_KEY_FILE
 from saltpeter.store.retention import Retention
 from saltpeter.store.sqlite import SqliteStore, open_store
 from saltpeter.store.textlog import TextLogs
@@ -59,7 +60,6 @@ from sp_wrapper import __version__
 log = logging.getLogger(__name__)
 
 KEY_FILE = "wrapper-token.key"  # in the state directory
-SESSION_KEY_FILE = "session.key"  # the same
 MOST_CLIENTS = 1024  # whom nobody knows yet: people are fewer than machines, and may say more before that
 
 

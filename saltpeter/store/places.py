@@ -17,6 +17,7 @@ from saltpeter.errors import StoreError
 
 LEDGER_FILE = "ledger.sqlite"
 OUTPUT_DIRECTORY = "output"
+SESSION_KEY_FILE = "session.key"  # who has it can log in as anybody: a backup must not hold it, and nobody misses it
 _LOCK = "store.lock"
 _DAMAGED = ".damaged-"
 _NOTE = ".damage"  # beside a database that somebody has found damaged
@@ -53,8 +54,8 @@ class Places:
         return [Partition(path.stem.removeprefix("output-"), path, size_of(path)) for path in found]
 
     def others(self) -> list[Path]:
-        """What else lies here and belongs to a backup: keys, for one."""
-        files = [path for path in sorted(self.statedir.iterdir()) if path.is_file()]
+        """What else lies here and belongs to a backup: the key of the runs' tokens, for one."""
+        files = [path for path in sorted(self.statedir.iterdir()) if path.is_file() and path.name != SESSION_KEY_FILE]
         return [path for path in files if not path.name.startswith(LEDGER_FILE) and path.suffix != ".lock"]
 
     def set_aside(self) -> list[Path]:

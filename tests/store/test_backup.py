@@ -18,7 +18,7 @@ from saltpeter.domain.job import Retention as Policy
 from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import StoreError
 from saltpeter.store.backup import back_up, restore
-from saltpeter.store.places import Places
+from saltpeter.store.places import SESSION_KEY_FILE, Places
 from saltpeter.store.retention import Retention
 from saltpeter.store.sqlite import open_store
 from saltpeter.store.survey import survey
@@ -58,6 +58,7 @@ async def test_a_copy_of_a_store_that_is_written_is_consistent(tmp_path: Path, e
     async with open_store(state) as store, trio.open_nursery() as nursery:
         await nursery.start(keep_working)
         (state / "some.key").write_bytes(b"secret")
+        (state / SESSION_KEY_FILE).write_bytes(b"whoever has it logs in as anybody")
         size = await trio.to_thread.run_sync(back_up, Places(state), file, quietly)
         nursery.cancel_scope.cancel()
     assert size == file.stat().st_size > 0
@@ -70,6 +71,7 @@ async def test_a_copy_of_a_store_that_is_written_is_consistent(tmp_path: Path, e
             if run.ended_at is not None:
                 assert await store.length(ExecutionId(run.id, "m")) == 5000
     assert (copy / "some.key").read_bytes() == b"secret"
+    assert not (copy / SESSION_KEY_FILE).exists()
     assert [stat.S_IMODE(path.stat().st_mode) for path in (copy / "output", copy / "ledger.sqlite")] == [0o700, 0o600]
     assert names(tmp_path) == ["copy", file.name, "state"]
 
