@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from datetime import datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Literal, TextIO
 
@@ -100,7 +101,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         origin = "" if _is_own(record.name) else f"{record.name}: "
         line = f"{_time(record)} {record.levelname} {escape(origin + _text(record))}"
-        return "\n".join([line, *(f"    {escape(each)}" for each in _exception(record).splitlines())])
+        if record.exc_info or record.stack_info:
+            return "\n".join([line, *(f"    {escape(each)}" for each in _exception(record).splitlines())])
+        return line
 
 
 class JsonFormatter(logging.Formatter):
@@ -129,7 +132,16 @@ def _concerns_operators(record: logging.LogRecord) -> bool:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+    seconds = int(record.created)
+    text, offset = _second(seconds)
+    return f"{text}.{int((record.created - seconds) * 1000):03}{offset}"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> tuple[str, str]:
+    """The local time so many seconds after 1970, and its offset; looked up once for the many events of a second."""
+    text = datetime.fromtimestamp(seconds).astimezone().isoformat()
+    return text[:19], text[19:]
 
 
 def _text(record: logging.LogRecord) -> str:

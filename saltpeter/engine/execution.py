@@ -14,7 +14,17 @@ import attrs
 import trio
 
 from saltpeter.domain import outcome as outcomes
-from saltpeter.domain.events import Bound, CameLate, Confirmed, Ended, ExecutionId, OutputGrew, Paused, Started
+from saltpeter.domain.events import (
+    Bound,
+    CameLate,
+    Confirmed,
+    Ended,
+    ExecutionId,
+    LedgerEvent,
+    OutputGrew,
+    Paused,
+    Started,
+)
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
 from saltpeter.domain.state import ExecutionState
@@ -141,7 +151,9 @@ class Execution:
     _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
     _order: wire.Kill | None = attrs.field(default=None, init=False)
     _bound: str = attrs.field(default="", init=False)  # the digest of its wrapper's secret
-    _durably_bound: bool = attrs.field(default=False, init=False)
+    _known_confirmed: bool = attrs.field(default=False, init=False)  # to the ledger
+    _known_bound: bool = attrs.field(default=False, init=False)  # the same
+    _noting: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _heard: bool = attrs.field(default=False, init=False)  # the machine's own last word is durable
     _log_left: int = attrs.field(default=LOG_CHARS, init=False)
     _begun: bool = attrs.field(default=False, init=False)  # its command has been seen to start
@@ -175,7 +187,7 @@ class Execution:
         self._begun = state.started_at is not None
         self._length = None
         self.outcome = state.outcome
-        self._bound, self._durably_bound = state.bound, bool(state.bound)
+        self._bound, self._known_bound = state.bound, bool(state.bound)
         self._heard = state.late is not None or (state.outcome is not None and state.outcome.by_machine)
         if state.outcome is not None:
             self._report = state.late or (state.outcome if state.outcome.by_machine else None)
@@ -214,8 +226,7 @@ class Execution:
     async def follow(self) -> Outcome:
         """Wait for the end, through both phases. Outside cancellation (a kill) passes through."""
         await self.settled.wait()
-        if self._confirmed_at is not None:
-            await self.record.surely(Confirmed(execution=self.id, at=self._confirmed_at))
+        await self.bind()
         with self._timeout, self._lease:
             return await self._reported_outcome()
         if self._timeout.cancelled_caught:
@@ -316,9 +327,18 @@ class Execution:
         return hmac.compare_digest(self._bound, shown)
 
     async def bind(self) -> None:
-        if self._bound and not self._durably_bound:
-            await self.record.surely(Bound(execution=self.id, digest=self._bound, at=self.now()))
-            self._durably_bound = True
+        """Make durable whose secret counts, and that it has started: in one commit where both are news."""
+        async with self._noting:
+            confirmed_at, bound = self._confirmed_at, self._bound  # either may come to be known meanwhile
+            news: list[LedgerEvent] = []
+            if confirmed_at is not None and not self._known_confirmed:
+                news.append(Confirmed(execution=self.id, at=confirmed_at))
+            if bound and not self._known_bound:
+                news.append(Bound(execution=self.id, digest=bound, at=self.now()))
+            if news:
+                await self.record.surely(*news)
+            self._known_confirmed |= confirmed_at is not None
+            self._known_bound |= bool(bound)
 
     def connected(self, link: Link, hello: wire.Connect) -> None:
         self.link = link

@@ -36,9 +36,10 @@ class Partition:
 @attrs.frozen
 class Places:
     statedir: Path
+    ledger: Path = attrs.field(init=False)
 
-    @property
-    def ledger(self) -> Path:
+    @ledger.default
+    def _ledger(self) -> Path:
         return self.statedir / LEDGER_FILE
 
     @property

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 MAX_LINE = 8 * 1024  # bytes of output in one line; a longer one goes on in the next
 MAX_QUEUED = 16 * 1024 * 1024  # bytes that wait for the disk; past it lines are left out
 ENTRY_BYTES = 200  # that an entry takes beside its text
+GATHER_S = 0.1  # more lines for one write, since each costs a thread's turn
 FLUSH_S = 2.0
 _NOBODY = "-"  # stands for the machine where a whole run is meant
 _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " \t\n").encode()
@@ -128,6 +129,7 @@ class TextLogs:
         try:
             while True:
                 await self._arrived.wait()
+                await trio.sleep(GATHER_S)
                 await self._flush()
         finally:
             await self._flush()

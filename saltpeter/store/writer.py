@@ -44,10 +44,16 @@ class _Item:
     work: Work[Any] | None  # None: remove the file
     size: int = 0  # bytes, roughly
     frees: bool = False
-    settled: trio.Event = attrs.field(factory=trio.Event)
+    waiter: trio.lowlevel.Task | None = None  # None: nobody waits for it
+    taken: bool = False  # it is being written, or has been
     result: Any = None
     error: Exception | None = None
-    taken: trio.Event = attrs.field(factory=trio.Event)  # it is being written, or has been
+
+    def settle(self) -> None:
+        """Let its waiter go on."""
+        self.taken = True
+        if self.waiter is not None:
+            trio.lowlevel.reschedule(self.waiter)
 
 
 @attrs.define
@@ -99,16 +105,18 @@ class Writer:
     async def _settle(self, item: _Item) -> Any:
         if self._closing:
             raise StoreError("the store is closed")
+        item.waiter = trio.lowlevel.current_task()
         self._waiting.append(item)
         self._arrived.set()
-        try:
-            await item.taken.wait()
-        except trio.Cancelled:
-            if item in self._waiting:
-                self._waiting.remove(item)
-                raise
-        with trio.CancelScope(shield=True):
-            await item.settled.wait()
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            if item.taken:
+                return trio.lowlevel.Abort.FAILED
+            self._waiting.remove(item)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        # one wait, cancelled as long as its work is not begun: an event for each of the two would cost as much again
+        await trio.lowlevel.wait_task_rescheduled(give_up)
         if isinstance(item.error, (sqlite3.Error, OSError)):
             raise StoreError(f"{item.path}: {item.error}") from item.error
         if item.error is not None:
@@ -135,13 +143,13 @@ class Writer:
         while self._ruin is None and await self._has_work():
             group = self._take_group()
             for item in group:
-                item.taken.set()
+                item.taken = True
             began = trio.current_time()
             failure = await trio.to_thread.run_sync(self._write, group, limiter=self._thread)
             self._note(failure, trio.current_time() - began)
             for item in group:
                 self._checkpoints.wrote(item.path, item.size)
-                item.settled.set()
+                item.settle()
         if self._ruin is None:
             await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
 
@@ -182,8 +190,7 @@ class Writer:
         self._closing = True
         for item in self._waiting:
             item.error = StoreError("the store was closed before this could be written")
-            item.taken.set()
-            item.settled.set()
+            item.settle()
         self._waiting.clear()
         self._forget_all()
 
