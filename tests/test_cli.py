@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -246,6 +247,8 @@ async def test_a_lab_runs_the_examples_and_takes_everything_down(tmp_path_factor
         [directory] = place.iterdir()
         asked = await command("run", "long", "--socket", str(directory / "state" / "control.sock"))
         assert asked.returncode == 0
+        audit = await command("audit", "-c", str(directory / "conf.d"), "--json")
+        assert [each["did"] for each in json.loads(audit.stdout)] == ["run"]
         await eventually(lambda: any("cleaning up" in line for line in of_lab(place)))
         running.send_signal(signal.SIGINT)
         await eventually(lambda: running.poll() is not None, 30)
@@ -258,10 +261,13 @@ async def test_a_lab_runs_the_examples_and_takes_everything_down(tmp_path_factor
 async def test_a_lab_that_is_killed_takes_salt_with_it(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    (tmp_path / "jobs.yaml").write_text(GOOD)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "jobs.yaml").write_text(GOOD)
+    (tmp_path / "conf.d" / "a.yaml").write_text(f"saltpeter_config: {{statedir: {tmp_path}/mine, executor: local}}")
     place = tmp_path_factory.mktemp("l")
-    async with lab(place, "-n", "1", "-c", str(tmp_path)) as running:
+    async with lab(place, "-n", "1", "-c", str(tmp_path / "conf.d")) as running:
         [directory] = place.iterdir()
+        assert not (tmp_path / "mine").exists()
         assert len(of_lab(place)) > 4
         running.kill()
         await eventually(lambda: not of_lab(place), 10)

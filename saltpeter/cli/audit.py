@@ -27,10 +27,9 @@ def audit(since: datetime | None, who: str | None, as_json: bool, config: Path |
     saltpeter audit --who token:alice --json
     """
     with plain_errors():
+        file = state_directory(config, statedir) / AUDIT_FILE
         entries = [
-            each
-            for each in read(state_directory(config, statedir) / AUDIT_FILE)
-            if (since is None or each.at >= since) and (who is None or each.who == who)
+            each for each in read(file) if (since is None or each.at >= since) and (who is None or each.who == who)
         ]
     if as_json:
         screen.print_json([each.as_dict() for each in entries])
@@ -39,4 +38,4 @@ def audit(since: datetime | None, who: str | None, as_json: bool, config: Path |
         (screen.moment(each.at.isoformat()), each.who, each.peer, each.did, json.dumps(each.what), each.result)
         for each in entries
     ]
-    screen.print_table(("when", "who", "from", "did", "what", "result"), rows, "nobody has changed anything")
+    screen.print_table(("when", "who", "from", "did", "what", "result"), rows, f"nothing of that stands in {file}")

@@ -23,6 +23,7 @@ from saltpeter.host import host
 from saltpeter.wrapper_build import build
 
 _STOP_S = 15.0  # for the commands that still run
+_FIRST = "00-lab.yaml"  # of what several files say, the first counts
 
 _WELCOME = """
 A Salt master with {minions} minions is up, and a daemon that runs jobs on them. What happens follows below.
@@ -85,7 +86,7 @@ async def _lab(directory: Path, minions: int, jobs: Path, debug: bool) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with salt_lab(directory / "salt", minions) as salt:
             conf_d = _prepare(directory, jobs, salt.master_config)
-            async with _daemon(conf_d, directory, debug) as addresses:
+            async with _daemon(conf_d, debug) as addresses:
                 click.echo(
                     _WELCOME.format(
                         minions=minions,
@@ -110,28 +111,33 @@ def _program(name: str) -> str:
 
 
 @asynccontextmanager
-async def _daemon(conf_d: Path, directory: Path, debug: bool) -> AsyncIterator[Any]:
+async def _daemon(conf_d: Path, debug: bool) -> AsyncIterator[Any]:
     from saltpeter.daemon import Daemon  # noqa: PLC0415
 
-    here = host()
-    places = type(here)(statedir=str(directory / "state"), logdir=str(directory / "log"), zone=here.zone)
-    async with Daemon(conf_d, places, debug).serving() as addresses:
+    async with Daemon(conf_d, host(), debug).serving() as addresses:
         yield addresses
 
 
 def _prepare(directory: Path, jobs: Path, master_config: Path) -> Path:
-    """A conf.d with the jobs, and the settings that keep the daemon inside the lab."""
+    """A conf.d with the jobs, and the settings that keep the daemon inside the lab, whatever stands beside them."""
     conf_d = directory / "conf.d"
     shutil.copytree(jobs, conf_d, dirs_exist_ok=True)
     build(directory / "sp_wrapper.py")
     settings = {
+        "statedir": str(directory / "state"),
+        "logdir": str(directory / "log"),
+        "executor": "salt",
         "master_config": str(master_config),
+        "api_ws": True,
         "api_ws_port": 0,
+        "api_ws_bind_addr": "127.0.0.1",
         "machines_ws_port": 0,
+        "machines_ws_bind_addr": "127.0.0.1",
+        "default_saltpeter_server_host": "127.0.0.1",
         "default_wrapper_path": str(directory / "sp_wrapper.py"),
         "default_wrapper_logdir": str(directory / "log" / "wrapper"),
     }
-    (conf_d / "lab.yaml").write_text(yaml.safe_dump({"saltpeter_config": settings}))
+    (conf_d / _FIRST).write_text(yaml.safe_dump({"saltpeter_config": settings}))
     return conf_d
 
 
