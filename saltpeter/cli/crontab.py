@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from zoneinfo import ZoneInfo
 
+import attrs
 import click
 
 from saltpeter.cli import screen
-from saltpeter.cli.common import EXIT_FAILED, fail
+from saltpeter.cli.common import EXIT_FAILED, fail, json_option
 from saltpeter.domain import values
 from saltpeter.domain.crontab import Origin, parse, render
 from saltpeter.domain.job import TargetType
@@ -22,6 +23,7 @@ from saltpeter.host import local_zone
 @click.option("--system", is_flag=True, help="A user stands before each command, as in /etc/crontab and /etc/cron.d.")
 @click.option("--user", help="Who runs the commands, where the file does not say.")
 @click.option("--zone", metavar="ZONE", help="The zone of the times, where no CRON_TZ says one. [default: this host's]")
+@json_option
 def import_crontab(
     *,
     file: str,
@@ -30,6 +32,7 @@ def import_crontab(
     system: bool,
     user: str | None,
     zone: str | None,
+    as_json: bool,
 ) -> None:
     """Turn a crontab into jobs.
 
@@ -47,9 +50,13 @@ def import_crontab(
     origin = Origin(targets=targets, target_type=target_type, user=user, zone=name, system=system)
     source = "stdin" if file == "-" else file
     imported = parse(_read(file), origin)
-    click.echo(render(imported.entries, f"the crontab {source}"), nl=False)
-    for complaint in imported.complaints:
-        screen.remark(f"{source}:{complaint.line}: {complaint.text}")
+    if as_json:
+        jobs = {entry.name: dict(entry.keys) for entry in imported.entries}
+        screen.print_json({"jobs": jobs, "problems": [attrs.asdict(complaint) for complaint in imported.complaints]})
+    else:
+        click.echo(render(imported.entries, f"the crontab {source}"), nl=False)
+        for complaint in imported.complaints:
+            screen.remark(f"{source}:{complaint.line}: {complaint.text}")
     sys.exit(EXIT_FAILED if any(complaint.lost for complaint in imported.complaints) else 0)
 
 

@@ -8,11 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import trio
 
 from saltpeter import logs
-from saltpeter.cli.common import EXIT_FAILED, plain_errors
+from saltpeter.cli import screen
+from saltpeter.cli.common import EXIT_FAILED, json_option, plain_errors
 from saltpeter.domain.document import SETTINGS_KEY
 from saltpeter.domain.job import Settings
 from saltpeter.engine.clock import now
@@ -49,8 +51,9 @@ def statedir_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @store.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@json_option
 @statedir_option
-def backup(file: Path, config: Path | None, statedir: Path | None) -> None:
+def backup(file: Path, as_json: bool, config: Path | None, statedir: Path | None) -> None:
     """Copy all that is kept into the new FILE (.tar, .tar.gz or .tgz).
 
     With the ledger, the output and the keys, while the daemon runs or without one. FILE appears when it is whole;
@@ -61,13 +64,17 @@ def backup(file: Path, config: Path | None, statedir: Path | None) -> None:
     """
     with plain_errors():
         size = back_up(_places(config, statedir), file, lambda name: click.echo(f"copying {name}", err=True))
-        click.echo(f"{file}: {in_words(size)}")
+    if as_json:
+        screen.print_json({"file": str(file), "bytes": size})
+    else:
+        screen.say(f"{file}: {in_words(size)}")
 
 
 @store.command("restore")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@json_option
 @statedir_option
-def restore_(file: Path, config: Path | None, statedir: Path | None) -> None:
+def restore_(file: Path, as_json: bool, config: Path | None, statedir: Path | None) -> None:
     """Put back what FILE holds, as the user that the daemon runs as, while no daemon runs.
 
     Refuses where there is a store already: move the state directory away first.
@@ -78,12 +85,16 @@ def restore_(file: Path, config: Path | None, statedir: Path | None) -> None:
     with plain_errors():
         places = _places(config, statedir)
         count = restore(places, file, lambda name: click.echo(f"putting back {name}", err=True))
-        click.echo(f"{places.statedir}: {count} files are back; the daemon can be started")
+    if as_json:
+        screen.print_json({"statedir": str(places.statedir), "files": count})
+    else:
+        screen.say(f"{places.statedir}: {count} files are back; the daemon can be started")
 
 
 @store.command()
+@json_option
 @statedir_option
-def info(config: Path | None, statedir: Path | None) -> None:
+def info(as_json: bool, config: Path | None, statedir: Path | None) -> None:
     """Say what is kept, how large it is, and whether it is sound; exit 1 if it is not.
 
     \b
@@ -91,8 +102,10 @@ def info(config: Path | None, statedir: Path | None) -> None:
     """
     with plain_errors():
         found = survey(_places(config, statedir))
-    for name, text in _describe(found):
-        click.echo(f"{name + ':':<12}{text}")
+    if as_json:
+        screen.print_json(_as_json(found))
+    else:
+        screen.print_facts(_describe(found))
     sys.exit(EXIT_FAILED if found.damaged else 0)
 
 
@@ -106,7 +119,8 @@ def info(config: Path | None, statedir: Path | None) -> None:
     help="The daemon's conf.d, which says what to keep.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go. Works while the daemon runs, too.")
-def prune(config: Path, dry_run: bool) -> None:
+@json_option
+def prune(config: Path, dry_run: bool, as_json: bool) -> None:
     """Forget what `retention` in DIR does not want to keep.
 
     A running daemon does so by itself every few minutes, so this is for when none runs, and refuses otherwise.
@@ -117,7 +131,10 @@ def prune(config: Path, dry_run: bool) -> None:
     with plain_errors():
         settings = _settings(config)
         pruned = _look(settings) if dry_run else trio.run(_prune, settings)
-    click.echo(f"{'would forget' if dry_run else 'forgot'} {pruned}")
+    if as_json:
+        screen.print_json({"dry_run": dry_run, **attrs.asdict(pruned)})
+    else:
+        screen.say(f"{'would forget' if dry_run else 'forgot'} {pruned}")
 
 
 def _look(settings: Settings) -> Pruned:
@@ -152,24 +169,49 @@ def _places(config: Path | None, statedir: Path | None) -> Places:
     return Places(state_directory(config, statedir))
 
 
-def _describe(found: Survey) -> list[tuple[str, str]]:
+def _describe(found: Survey) -> list[tuple[str, screen.Field]]:
     days = found.partitions
-    span = f", {days[0].day} to {days[-1].day}" if days else ""
-    lines = [
-        ("store", f"{found.statedir}, {'in use' if found.in_use else 'not in use'}, schema {found.schema}"),
-        ("ledger", f"{in_words(found.ledger_size)}, {found.runs} runs, {found.unfinished} of them not ended"),
-        ("oldest run", _instant(found.oldest)),
-        ("output", f"{in_words(sum(day.size for day in days))}, {len(days)} days{span}"),
-        ("disk", f"{in_words(found.free)} free"),
-        ("daemon", f"last seen {_instant(found.last_seen)}"),
+    lines: list[tuple[str, screen.Field]] = [
+        ("store", str(found.statedir)),
+        ("in use", "yes" if found.in_use else "no"),
+        ("schema", str(found.schema)),
+        ("ledger", _size(found.ledger_size)),
+        ("runs", str(found.runs)),
+        ("not ended", str(found.unfinished)),
+        ("oldest run", screen.moment(_iso(found.oldest))),
+        ("output", _size(sum(day.size for day in days))),
+        ("days", f"{days[0].day} to {days[-1].day}" if days else ""),
+        ("disk free", _size(found.free)),
+        ("last daemon", screen.moment(_iso(found.last_seen))),
     ]
     lines += [("set aside", f"{path} (was damaged)") for path in found.set_aside]
-    lines += [("DAMAGED", f"{path}: {said}") for path, said in found.damaged.items()]
+    lines += [("DAMAGED", screen.visible(f"{path}: {said}", "bold red")) for path, said in found.damaged.items()]
     return lines if found.damaged else [*lines, ("health", "nothing wrong was found")]
 
 
-def _instant(at: datetime | None) -> str:
-    return "never" if at is None else at.astimezone().isoformat(sep=" ", timespec="seconds")
+def _as_json(found: Survey) -> dict[str, Any]:
+    return {
+        "statedir": str(found.statedir),
+        "in_use": found.in_use,
+        "schema": found.schema,
+        "runs": found.runs,
+        "unfinished": found.unfinished,
+        "oldest": _iso(found.oldest),
+        "last_seen": _iso(found.last_seen),
+        "ledger_bytes": found.ledger_size,
+        "days": [{"day": each.day, "bytes": each.size} for each in found.partitions],
+        "free_bytes": found.free,
+        "set_aside": [str(path) for path in found.set_aside],
+        "damaged": {str(path): said for path, said in found.damaged.items()},
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _size(size: int) -> screen.Cell:
+    return screen.Cell(str(size), in_words(size))
 
 
 def in_words(size: float) -> str:

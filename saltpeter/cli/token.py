@@ -86,8 +86,9 @@ def list_(as_json: bool, config: Path | None, statedir: Path | None) -> None:
 
 @token.command()
 @name_argument
+@json_option
 @statedir_option
-def revoke(name: str, config: Path | None, statedir: Path | None) -> None:
+def revoke(name: str, as_json: bool, config: Path | None, statedir: Path | None) -> None:
     """Make the token called NAME worthless. Who is connected by it is cut off within seconds.
 
     \b
@@ -96,7 +97,10 @@ def revoke(name: str, config: Path | None, statedir: Path | None) -> None:
     with plain_errors():
         people.revoke(_file(config, statedir), name)
         _note(config, statedir, "token revoke", {"name": name})
-    screen.say(f"the token of {name} is worthless now")
+    if as_json:
+        screen.print_json({"name": name, "revoked": True})
+    else:
+        screen.say(f"the token of {name} is worthless now")
 
 
 def _file(config: Path | None, statedir: Path | None) -> Path:

@@ -46,7 +46,8 @@ def wrapper() -> None:
     help="A Python whose compiled modules to include; may be given several times. Every other Python from 3.10 on "
     "runs the file too, but takes some tenths of a second longer to connect. [default: this one]",
 )
-def build(file: Path, pythons: tuple[str, ...]) -> None:
+@json_option
+def build(file: Path, pythons: tuple[str, ...], as_json: bool) -> None:
     """Write the wrapper, with all it needs, to one FILE [default: sp_wrapper.py].
 
     For machines that get their files in another way than by `saltpeter wrapper deploy`.
@@ -60,7 +61,11 @@ def build(file: Path, pythons: tuple[str, ...]) -> None:
         build_wrapper(file, pythons or (sys.executable,))
     except (BuildError, OSError) as error:
         fail(str(error))
-    click.echo(f"{file}: {file.stat().st_size / 1024:.0f} KiB")
+    size = file.stat().st_size
+    if as_json:
+        screen.print_json({"file": str(file), "bytes": size})
+    else:
+        screen.say(f"{file}: {size / 1024:.0f} KiB")
 
 
 def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:

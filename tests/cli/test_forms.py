@@ -8,9 +8,13 @@ import pty
 import re
 import subprocess
 import sys
+from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
+from saltpeter.domain.access import Role
+from saltpeter.engine import people
 from saltpeter.host import SOCKET_VARIABLE
 from tests.cli.conftest import Shell
 from tests.cli.test_files import complete
@@ -40,6 +44,20 @@ DONE = [
     ("kill long --yes", r"long_\d+ on m1: killed \(143\)", "killed (143)", list),
     ("maintenance add m9 --reason disk", r"m9\t.*\tdisk\n", "disk", dict),
     ("maintenance remove m9", r"^$", "nothing is under maintenance", dict),
+]
+# What needs no daemon. {new} is a name that nothing has yet, {place} a directory with a token and a backup.
+OF_FILES = [
+    ("check {conf_d}", r"6 jobs in force, 0 errors", "6 jobs in force", dict),
+    ("import-crontab {place}/crontab --targets db* --zone UTC", r"\nnightly:\n", "nightly:", dict),
+    ("token add {new} --role viewer --statedir {place}", r"^sp_[\w-]+\n$", "cannot be shown again", dict),
+    ("token list --statedir {place}", r"alice\tviewer\t", "alice", list),
+    ("token revoke {token} --statedir {place}", r"is worthless now", "is worthless now", dict),
+    ("store info --statedir {state}", r"\nruns\t\d+\n", "nothing wrong was found", dict),
+    ("store prune -c {conf_d} --dry-run", r"would forget 0 runs", "would forget 0 runs", dict),
+    ("store backup {place}/{new}.tar --statedir {state}", r"\.tar: \d", ".tar: ", dict),
+    ("store restore {place}/made.tar --statedir {place}/{new}", r"files are back", "files are back", dict),
+    ("wrapper build {place}/{new}", r": \d+ KiB\n$", " KiB", dict),
+    ("audit --statedir {state}", r"\trun\t", "who", list),
 ]
 
 
@@ -88,6 +106,38 @@ def test_what_is_asked(lively: Shell, typed: str, plain: str, shown: str, kind: 
 @pytest.mark.parametrize(("typed", "plain", "shown", "kind"), DONE, ids=[each[0] for each in DONE])
 def test_what_is_done(lively: Shell, typed: str, plain: str, shown: str, kind: type | None) -> None:
     _holds(lively, typed, plain, shown, kind)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("files")
+    (directory / "crontab").write_text("# at night\n0 3 * * * /usr/bin/nightly --all\n")
+    people.add(directory / people.TOKENS_FILE, "alice", Role.VIEWER, by="test", at=datetime.now(timezone.utc))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("typed", "plain", "shown", "kind"), OF_FILES, ids=[each[0].partition(" {")[0] for each in OF_FILES]
+)
+def test_what_needs_no_daemon(*, lively: Shell, place: Path, typed: str, plain: str, shown: str, kind: type) -> None:
+    daemon = lively.daemon
+    made = place / "made.tar"
+    if not made.exists():
+        lively("store", "backup", str(made), "--statedir", str(daemon.state))
+    said: list[str] = []
+    for number, form in enumerate(("plain", "terminal", "json")):
+        new = f"{typed.replace(' ', '_')[:9]}{number}"
+        token = f"bob{number}"
+        if "{token}" in typed:
+            people.add(place / people.TOKENS_FILE, token, Role.VIEWER, by="test", at=datetime.now(timezone.utc))
+        words = typed.format(conf_d=daemon.conf_d, state=daemon.state, place=place, new=new, token=token).split()
+        if form == "terminal":
+            said.append(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", typed_on_a_terminal(lively, *words)))
+        else:
+            said.append(lively(*words, *(["--json"] if form == "json" else [])).out)
+    assert re.search(plain, said[0]), said[0]
+    assert shown in said[1]
+    assert isinstance(json.loads(said[2]), kind)
 
 
 def _holds(shell: Shell, typed: str, plain: str, shown: str, kind: type | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from tests.helpers.salt_lab import LabHandle
 pytestmark = pytest.mark.salt
 
 
-async def wrapper(lab: Lab, *arguments: str) -> tuple[int, str, str]:
+async def wrapper(lab: Lab, *arguments: str, **variables: str) -> tuple[int, str, str]:
     """`saltpeter wrapper ...` with the lab's master: exit code, stdout, stderr."""
-    done = await command("wrapper", *arguments, "--master-config", str(lab.master_config))
+    env = {**os.environ, **variables}
+    done = await command("wrapper", *arguments, "--master-config", str(lab.master_config), env=env)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -49,6 +51,11 @@ async def test_machines_get_the_wrapper_and_say_what_they_have(salt_lab: LabHand
     code, out, err = await wrapper(salt_lab.lab, "deploy", *where)
     assert (code, err) == (0, ""), "there is nothing to do"
     assert all("\tcurrent\t" in line for line in out.splitlines())
+    code, out, _ = await wrapper(salt_lab.lab, "status", *where, FORCE_COLOR="1", COLUMNS="160")
+    titles, *shown = out.splitlines()
+    assert (code, titles.count("\x1b[") > 0, len(shown)) == (0, True, 2)
+    code, out, _ = await wrapper(salt_lab.lab, "status", *where, "--json")
+    assert (code, [each["current"] for each in json.loads(out)]) == (0, [True, True])
 
 
 async def test_a_machine_that_cannot_take_it_says_why(salt_lab: LabHandle, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import stat
 import tarfile
 from pathlib import Path
@@ -205,16 +206,21 @@ async def test_people_learn_what_is_kept(tmp_path: Path) -> None:
         await store.seen(NOON)
         said = await trio.to_thread.run_sync(saltpeter, "info", "--statedir", state)
         assert said.exit_code == 0
-        assert f"{state}, in use, schema" in said.output
-        assert "1 runs, 1 of them not ended" in said.output
-        assert "1 days, 20251105 to 20251105" in said.output
+        lines = said.stdout.splitlines()
+        assert {f"store\t{state}", "in use\tyes", "runs\t1", "not ended\t1"} < set(lines)
+        assert {"days\t20251105 to 20251105", "health\tnothing wrong was found"} < set(lines)
+        told = json.loads((await trio.to_thread.run_sync(saltpeter, "info", "--statedir", state, "--json")).stdout)
+        assert (told["in_use"], told["runs"], [day["day"] for day in told["days"]]) == (True, 1, ["20251105"])
+        assert f"output\t{told['days'][0]['bytes']}" in lines
     with (state / "output" / "output-20251105.sqlite").open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * 12288)
     said = saltpeter("info", "--statedir", state)
     assert said.exit_code == 1
-    assert "not in use" in said.output
-    assert "DAMAGED" in said.output
+    assert "in use\tno\n" in said.stdout
+    assert "DAMAGED\t" in said.stdout
+    damaged = json.loads(saltpeter("info", "--statedir", state, "--json").stdout)["damaged"]
+    assert list(damaged) == [str(state / "output" / "output-20251105.sqlite")]
     assert saltpeter("info", "--statedir", tmp_path / "none").exit_code == 1
 
 
