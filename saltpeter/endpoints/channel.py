@@ -39,7 +39,7 @@ class Gone(Exception):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What one peer may make us hold. `queue` counts messages that wait to be sent; `message` is in characters. Of a
+    """What one peer may make us hold. `queue` counts messages that wait to be sent; `message` is in bytes. Of a
     peer that is not admitted, `unknown` bytes are read and no more.
     """
 

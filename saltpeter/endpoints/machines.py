@@ -25,7 +25,7 @@ FIRST_FRAME_S = 10.0
 FIRST_FRAME_CHARS = 16 * 1024  # before we know who speaks
 REMEMBERED = 10_000  # executions of 0.9.x wrappers whose numbers we know
 
-# A known peer makes us hold 16 Mi characters at most. Of others enough is read for a head and a first message; that of
+# A known peer makes us hold 16 MiB at most. Of others enough is read for a head and a first message; that of
 # a 0.9.x wrapper may be output.
 LIMITS = Limits(message=wire.MAX_FRAME, queue=256, unknown=32 * 1024)
 LEGACY_LIMITS = attrs.evolve(LIMITS, unknown=128 * 1024)

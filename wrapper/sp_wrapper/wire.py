@@ -13,7 +13,7 @@ import attrs
 
 HEARTBEAT_S = 5.0
 MAX_CHUNK = 64 * 1024  # bytes of output in one message
-MAX_FRAME = 1024 * 1024  # characters of one frame
+MAX_FRAME = 1024 * 1024  # bytes of one frame
 
 
 class RemoteProtocolError(Exception):
