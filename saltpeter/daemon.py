@@ -251,7 +251,7 @@ async def _open_doors(ground: Ground, means: Means, runs: Runs) -> None:
     machines = MachinesEndpoint(Roster(means, ground.store), now, means.allow_legacy).front(most_strangers())
     audit = Audit(ground.of_state(AUDIT_FILE))
     gate = await _gate(ground, audit)
-    told = (gate, _checks(ground, means.launchers), ground.metrics.scrape, ground.pulse, audit.note)
+    told = (gate, _checks(ground, means.launchers), ground.metrics.scrape, ground.pulse, audit)
     controlled = ControlEndpoint(ground.board, ground.store, runs, __version__, now, *told)
     control = controlled.front(min(most_strangers(), MOST_CLIENTS))
     _observe(ground.metrics, machines=machines, control=control)

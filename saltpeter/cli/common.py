@@ -102,18 +102,24 @@ def access(context: click.Context) -> Access:
         raise AccessError(f"the token cannot be read: {error}") from error
 
 
-def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def _checked_place(_context: click.Context, _parameter: click.Parameter, where: str | None) -> str | None:
+    if where is not None and "://" in where:
+        try:
+            host_and_port(where)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return where
+
+
+def daemon_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Where the daemon listens, and what opens its door."""
-    for option in (_TOKEN_OPTION, _CA_OPTION):
-        command = option(command)
-    return click.option(
-        "--socket",
-        "--url",
-        "where",
-        metavar="PATH|URL",
-        callback=_checked_place,
-        help=f"The daemon's control socket, or ws://host:port. [default: ${SOCKET_VARIABLE}, else {control_socket()}]",
-    )(command)
+    where = click.option("--socket", "--url", "where", metavar="PATH|URL", callback=_checked_place, help=help)
+    return lambda command: where(_TOKEN_OPTION(_CA_OPTION(command)))
+
+
+socket_option = daemon_option(
+    f"The daemon's control socket, or ws://host:port. [default: ${SOCKET_VARIABLE}, else {control_socket()}]"
+)
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,15 +163,6 @@ def complete_jobs(context: click.Context, _parameter: click.Parameter, begun: st
 
 def job_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("job", shell_complete=complete_jobs)(command)
-
-
-def _checked_place(_context: click.Context, _parameter: click.Parameter, where: str | None) -> str | None:
-    if where is not None and "://" in where:
-        try:
-            host_and_port(where)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-    return where
 
 
 def ask(where: str | None, conversation: Callable[[Client], Awaitable[T]], *, listen: bool = False) -> T:

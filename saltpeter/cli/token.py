@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from saltpeter.cli import screen
 from saltpeter.cli.common import json_option, plain_errors
 from saltpeter.cli.store import state_directory, statedir_option
-from saltpeter.domain.access import GIVEN_OUT, Role
+from saltpeter.domain.access import GIVEN_OUT, Credential, Role
 from saltpeter.engine import audit, people
 from saltpeter.engine.clock import now
 
@@ -39,9 +41,18 @@ def token() -> None:
     required=True,
     help="viewer sees everything, operator also runs and kills jobs, admin also reads the audit.",
 )
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    help="Only for jobs of this group, which is their file's name without .yaml; may be given several times.",
+)
 @json_option
 @statedir_option
-def add(name: str, role: str, as_json: bool, config: Path | None, statedir: Path | None) -> None:
+def add(
+    *, name: str, role: str, groups: tuple[str, ...], as_json: bool, config: Path | None, statedir: Path | None
+) -> None:
     """Make a token called NAME, and print it. It cannot be shown again.
 
     It goes where the command line looks for it (SALTPETER_TOKEN_FILE), into the login of the web page, or into the
@@ -50,15 +61,18 @@ def add(name: str, role: str, as_json: bool, config: Path | None, statedir: Path
     \b
     saltpeter token add alice --role operator
     saltpeter token add prometheus --role viewer > /etc/prometheus/saltpeter.token
+    saltpeter token add bob --role operator --group web --group shop
     """
+    told = {"name": name, "role": role, "groups": sorted(groups) or None}
     with plain_errors():
-        made = people.add(_file(config, statedir), name, Role(role), by=_who(), at=now())
-        _note(config, statedir, "token add", {"name": name, "role": role})
+        made = people.add(_file(config, statedir), name, Role(role), groups, by=_who(), at=now())
+        _note(config, statedir, "token add", {key: value for key, value in told.items() if value is not None})
     if as_json:
-        screen.print_json({"name": name, "role": role, "token": made})
+        screen.print_json({**told, "token": made})
     else:
         click.echo(made)
-        screen.remark(f"the token of {name} ({role}): keep it now, it cannot be shown again")
+        limit = f" of {_named(groups)}" if groups else ""
+        screen.remark(f"the token of {name} ({role}{limit}): keep it now, it cannot be shown again")
 
 
 @token.command("list")
@@ -72,16 +86,15 @@ def list_(as_json: bool, config: Path | None, statedir: Path | None) -> None:
     """
     with plain_errors():
         known = people.load(_file(config, statedir))
-    listed = [
-        {"name": each.name, "role": each.role.value, "created": each.created_at.isoformat(), "by": each.by}
+    if as_json:
+        screen.print_json([_as_dict(each) for each in known or ()])
+        return
+    rows = [
+        (each.name, each.role.value, screen.moment(each.created_at.isoformat()), each.by, _named(each.groups or ()))
         for each in known or ()
     ]
-    if as_json:
-        screen.print_json(listed)
-        return
-    rows = [(each["name"], each["role"], screen.moment(each["created"]), each["by"]) for each in listed]
     asked = "there are no tokens: over TCP nobody is let in" if known is not None else "no token was ever made"
-    screen.print_table(("name", "role", "created", "by"), rows, asked)
+    screen.print_table(("name", "role", "created", "by", "groups"), rows, asked)
 
 
 @token.command()
@@ -107,7 +120,21 @@ def _file(config: Path | None, statedir: Path | None) -> Path:
     return state_directory(config, statedir) / people.TOKENS_FILE
 
 
-def _note(config: Path | None, statedir: Path | None, did: str, what: dict[str, str]) -> None:
+def _as_dict(credential: Credential) -> dict[str, Any]:
+    return {
+        "name": credential.name,
+        "role": credential.role.value,
+        "groups": None if credential.groups is None else sorted(credential.groups),
+        "created": credential.created_at.isoformat(),
+        "by": credential.by,
+    }
+
+
+def _named(groups: Iterable[str]) -> str:
+    return ", ".join(sorted(groups))
+
+
+def _note(config: Path | None, statedir: Path | None, did: str, what: dict[str, Any]) -> None:
     entry = audit.Entry(at=now(), who=_who(), peer=_who(), did=did, what=what, result="done")
     audit.append(state_directory(config, statedir) / audit.AUDIT_FILE, entry)
 

@@ -47,6 +47,7 @@ class Credential:
     digest: str
     created_at: datetime  # aware
     by: str  # who made it
+    groups: frozenset[str] | None = None  # whose jobs it is for; None: all jobs, and what concerns them all
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +63,11 @@ class Person:
     peer: str = ""
     credential: Credential | None = None
 
+    @property
+    def groups(self) -> frozenset[str] | None:
+        """Whose jobs they may know of; None: all."""
+        return None if self.credential is None else self.credential.groups
+
 
 NOBODY = Person(by="nobody", role=Role.NOBODY)
 
@@ -69,6 +75,11 @@ NOBODY = Person(by="nobody", role=Role.NOBODY)
 def is_name(text: str) -> bool:
     """Whether a token may be called so: nothing that needs quoting anywhere, and no `:`, which our own names have."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_group(text: str) -> bool:
+    """Whether a file of conf.d can make a group of jobs that is called so."""
+    return bool(text) and text.isprintable() and "/" not in text and not text.endswith((".yaml", ".yml"))
 
 
 def digest_of(token: str) -> str:

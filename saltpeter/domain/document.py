@@ -25,14 +25,19 @@ class Document:
 
     @property
     def group(self) -> str:
-        path = PurePath(self.path)
-        return path.stem if path.suffix in SUFFIXES else path.name
+        return group_of(self.path)
 
     def parts(self, key: str) -> Iterator[tuple[Scalar, Node]]:
         return (entry for entry in self.entries or () if entry[0].text == key)
 
     def jobs(self) -> Iterator[tuple[Scalar, Node]]:
         return (entry for entry in self.entries or () if entry[0].text not in (SETTINGS_KEY, MAINTENANCE_KEY))
+
+
+def group_of(path: str) -> str:
+    """The group of the jobs in the file at `path`."""
+    file = PurePath(path)
+    return file.stem if file.suffix in SUFFIXES else file.name
 
 
 def parse_file(path: str, text: str) -> Document:

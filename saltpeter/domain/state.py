@@ -114,12 +114,17 @@ class State:
         """The run of that id, living or the newest ended one of its job."""
         if run in self.runs:
             return self.runs[run]
-        last = self.last.get(run.rpartition("_")[0])
+        last = self.last.get(job_of(run))
         return last if last is not None and last.id == run else None
 
     def runs_of(self, job: str) -> list[RunState]:
         """The living runs of `job`, oldest first."""
         return [run for run in self.runs.values() if run.job == job]
+
+
+def job_of(run: str) -> str:
+    """Whose run it is, by its id."""
+    return run.rpartition("_")[0]
 
 
 def apply(state: State, event: Event) -> None:

@@ -20,7 +20,8 @@ from saltpeter.endpoints.forms import BadRequest
 from saltpeter.endpoints.hosts import is_ours
 from saltpeter.endpoints.http import Request, Response, Routes, as_json
 from saltpeter.endpoints.throttle import Throttle, delay_s, is_worth_a_record
-from saltpeter.engine.audit import Entry, Note, unnoted
+from saltpeter.engine.audit import Entry, Note, Unaudited
+from saltpeter.errors import CommandRefused
 from saltpeter.logs import fields
 
 SESSION_S = 12 * 3600  # a working day
@@ -64,7 +65,7 @@ class Gate:
     _now: Callable[[], datetime]
     _required: Callable[[], bool] = lambda: False
     _hosts: Callable[[], Collection[str]] = tuple
-    _note: Note = unnoted
+    _note: Note = Unaudited().note
     _throttle: Throttle = attrs.field(factory=Throttle, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen: tuple[Credential, ...] | None = attrs.field(default=None, init=False)
@@ -80,18 +81,22 @@ class Gate:
         """Who asks, if they may use that route; else what they are answered."""
         if not request.peer.startswith(UNIX) and not is_ours(host := request.headers.get("host", ""), self._hosts()):
             return _refusal(421, "unknown_host", f"this daemon does not know itself as {host[:100]!r}; {HOST_HINT}")
-        least = permissions.of_route(request.method, request.path)
         person = await self.identify(request)
         if person is None:
             return _refusal(401, "bad_token", "that token is not known here (any more)")
-        if person.role.includes(least):
-            return person
+        try:
+            permissions.require_route(person, request.method, request.path)
+        except CommandRefused as refused:
+            return await self._refuse(request, person, refused)
+        return person
+
+    async def _refuse(self, request: Request, person: Person, refused: CommandRefused) -> Response:
         if person is NOBODY:
             return _refusal(401, "login_required", self._how_to_log_in())
         what = {"route": f"{request.method} {request.path}"}
-        entry = Entry(at=self._now(), who=person.by, peer=person.peer, did="request", what=what, result="forbidden")
+        entry = Entry(at=self._now(), who=person.by, peer=person.peer, did="request", what=what, result=refused.code)
         await self._note(entry)
-        return _refusal(403, "forbidden", str(permissions.Forbidden(person, least)))
+        return _refusal(403, refused.code, str(refused))
 
     async def identify(self, request: Request) -> Person | None:
         """Who asks: NOBODY who shows nothing, None who shows something wrong, which takes a while."""
@@ -172,6 +177,7 @@ class Gate:
             "role": person.role.value if known else None,
             "login_required": self.asks and not known,
             "by_token": person.credential is not None,
+            "groups": None if person.groups is None else sorted(person.groups),
         }
 
     async def _login(self, request: Request) -> Response:

@@ -10,21 +10,18 @@ from datetime import datetime
 import attrs
 import trio
 
-from saltpeter.endpoints import page, verbs, views
+from saltpeter.endpoints import page
 from saltpeter.endpoints.auth import Gate
 from saltpeter.endpoints.channel import UNWELCOME, Channel, Limits
 from saltpeter.endpoints.conversation import Client
-from saltpeter.endpoints.deltas import Because, Deltas, Texts
-from saltpeter.endpoints.desk import Desk
 from saltpeter.endpoints.http import Front, Routes, Upgrade
+from saltpeter.endpoints.outlook import Outlooks
 from saltpeter.endpoints.pulse import Pulse
-from saltpeter.endpoints.queries import Past, Queries
+from saltpeter.endpoints.queries import Past
 from saltpeter.endpoints.readiness import Check
-from saltpeter.endpoints.records import Result
 from saltpeter.endpoints.resources import Resources
 from saltpeter.endpoints.strangers import MOST
-from saltpeter.endpoints.viewer import Viewer
-from saltpeter.engine.audit import Note, unnoted
+from saltpeter.engine.audit import Trail, Unaudited
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import Commands
 from saltpeter.logs import fields
@@ -43,8 +40,7 @@ async def _no_metrics() -> bytes:
 class ControlEndpoint:
     """Serves the control socket to whom `gate` lets in. `now` gives the time as an aware datetime.
 
-    `checks` are what must hold for the daemon to be ready, and `metrics` is what Prometheus is told. `note` keeps
-    the audit.
+    `checks` are what must hold for the daemon to be ready, and `metrics` is what Prometheus is told.
     """
 
     _board: Board
@@ -56,22 +52,19 @@ class ControlEndpoint:
     _checks: Mapping[str, Check] = attrs.field(factory=dict)
     _metrics: Callable[[], Awaitable[bytes]] = _no_metrics
     _pulse: Pulse = attrs.field(factory=Pulse)
-    _note: Note = unnoted
-    _desk: Desk = attrs.field(init=False)
-    _living: views.Running = attrs.field(factory=views.Running, init=False)
-    _texts: Texts = attrs.field(factory=Texts, init=False)
-    _life: str = attrs.field(factory=lambda: secrets.token_hex(8), init=False)  # whose serials they are
+    _trail: Trail = attrs.field(factory=Unaudited)
+    _outlooks: Outlooks = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        queries = Queries(self._board, self._past, self._now, self._checks, self._pulse)
-        self._desk = Desk(self._commands, queries, self._note)
+        parts = (self._board, self._past, self._commands, self._sp_version, secrets.token_hex(8))
+        self._outlooks = Outlooks(*parts, self._now, self._checks, self._pulse, self._trail)
 
     def front(self, most_strangers: int = MOST) -> Front:
         """A server for one or more listeners: TCP and the Unix socket may share it."""
         return Front(self.routes(), Upgrade(self.converse, LIMITS), self._gate, most_strangers=most_strangers)
 
     def routes(self) -> Routes:
-        resources = Resources(self._board, self._desk, self._sp_version, self._checks, self._metrics)
+        resources = Resources(self._outlooks.of, self._metrics)
         return {**page.routes(), **resources.routes(), **self._gate.routes()}
 
     async def converse(self, channel: Channel) -> None:
@@ -80,26 +73,10 @@ class ControlEndpoint:
         channel.admit()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_when_shut_out, channel)
-            await Client(channel, self._board, self._desk, self._first_viewer(), self._greet).run()
+            await Client(channel, self._outlooks.of(channel.person)).run()
             nursery.cancel_scope.cancel()
         log.info("Client %s has left", channel.peer, extra=fields("client.left", peer=channel.peer))
 
     async def _end_when_shut_out(self, channel: Channel) -> None:
         await self._gate.until_shut(channel.person)
         await channel.aclose(UNWELCOME, "log in again")
-
-    def _first_viewer(self) -> Viewer:
-        return Viewer(self._sp_version, self._living)
-
-    def _greet(self, hello: verbs.Hello) -> tuple[Viewer | Deltas, Result]:
-        """The view of a client that says hello, and what it is answered."""
-        if hello.protocol == 1:
-            return self._first_viewer(), {"protocol": 1, "sp_version": self._sp_version}
-        known = hello.serial if hello.life == self._life else None
-        resumed = known is not None and self._board.state.changes.since(known) is not None
-        because: Because = "new" if hello.serial is None else "too_old" if hello.life == self._life else "restarted"
-        serial = known if resumed else None if hello.listen else self._board.state.serial
-        told = {"protocol": 2, "life": self._life, "serial": self._board.state.serial, "resumed": resumed}
-        same_life = hello.life == self._life or (hello.life is None and hello.serial is None)  # or it knows nothing
-        viewer = Deltas(self._sp_version, self._life, self._texts, serial, because, hello.listen, same_life)
-        return viewer, {**told, "sp_version": self._sp_version}

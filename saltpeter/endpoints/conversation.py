@@ -7,8 +7,8 @@ out from the newest state when there is room for it, so a slow client gets newer
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, Union
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import attrs
 import trio
@@ -20,10 +20,11 @@ from saltpeter.endpoints.channel import Channel
 from saltpeter.endpoints.deltas import Deltas
 from saltpeter.endpoints.desk import CHANGES, Desk, handed_over
 from saltpeter.endpoints.forms import BadRequest, RequestId
+from saltpeter.endpoints.outlook import Outlook
 from saltpeter.endpoints.records import Result
 from saltpeter.endpoints.tail import PIECES, Behind, Tails
 from saltpeter.endpoints.viewer import Viewer
-from saltpeter.engine.board import Board
+from saltpeter.engine.board import Shown
 from saltpeter.engine.commands import HandedOver
 from saltpeter.errors import CommandRefused, SaltpeterError
 
@@ -31,8 +32,6 @@ MERGE_S = 0.1  # changes this close together are told at once
 HELLO_S = 0.1  # a client that speaks protocol 2 says so by then, or is told something of protocol 1 in vain
 MAX_WAITING = 64  # kills of one client whose end is waited for
 MAX_SUBSCRIBED = 10_000
-
-Greet: TypeAlias = Callable[[verbs.Hello], tuple[Union[Viewer, Deltas], Result]]
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +41,24 @@ class Client:
     """One client's connection."""
 
     _channel: Channel
-    _board: Board
-    _desk: Desk
-    _viewer: Viewer | Deltas
-    _greet: Greet
+    _outlook: Outlook
+    _viewer: Viewer | Deltas = attrs.field(init=False)
     _tails: Tails = attrs.field(factory=Tails, init=False)
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
     _merged: bool = attrs.field(default=True, init=False)  # there may be more to tell than output
     _shown: dict[str, RunState | None] = attrs.field(factory=dict, init=False)  # which run of each job is told of
     _spoken: trio.Event = attrs.field(factory=trio.Event, init=False)  # the client has asked for something
+
+    def __attrs_post_init__(self) -> None:
+        self._viewer = self._outlook.first_viewer()
+
+    @property
+    def _board(self) -> Shown:
+        return self._outlook.board
+
+    @property
+    def _desk(self) -> Desk:
+        return self._outlook.desk
 
     async def run(self) -> None:
         """Serve until the client goes."""
@@ -99,6 +107,7 @@ class Client:
                 await wake.wait()
 
     def _due(self) -> Sequence[str]:
+        self._unsubscribe(self._outlook.lost(self._viewer.subscribed))
         state = self._board.state
         self._shown = {job: self._viewer.run_of(state, job) for job in self._viewer.subscribed}
         return self._viewer.due(state, trio.current_time(), self._desk.queries.now())
@@ -173,7 +182,7 @@ class Client:
         """From now on speak the protocol that the client wants; what it knows already is not told again."""
         if self._viewer.subscribed:
             raise CommandRefused("bad_request", "hello comes before anything is subscribed to")
-        self._viewer, told = self._greet(hello)
+        self._viewer, told = self._outlook.greet(hello)
         self._poke()
         return told
 
@@ -188,6 +197,8 @@ class Client:
     async def _report_kill(self, job: str, handed: HandedOver, id: RequestId | None) -> None:
         """Tell what the kill did, once it is done."""
         ended = await self._desk.commands.ended(handed)
+        if self._outlook.lost([job]):
+            return
         machines = {execution.machine: views.killed(outcome) for execution, outcome in ended}
         receipt = {"type": "kill_receipt", "job": job, "job_instance": handed.run, "machines": machines}
         await self._send(receipt if id is None else {**receipt, "id": id})
@@ -221,7 +232,7 @@ class Client:
         else:
             self._tails.want_none(wanted.job)
 
-    def _unsubscribe(self, jobs: Sequence[str]) -> Result:
+    def _unsubscribe(self, jobs: Collection[str]) -> Result:
         for job in jobs:
             self._viewer.unsubscribe(job)
             self._tails.forget(job)

@@ -13,7 +13,7 @@ from saltpeter.domain.access import Person
 from saltpeter.endpoints import permissions, verbs
 from saltpeter.endpoints.queries import Queries
 from saltpeter.endpoints.records import Result
-from saltpeter.engine.audit import Entry, Note, unnoted
+from saltpeter.engine.audit import Entry, Trail, Wanted
 from saltpeter.engine.commands import Commands, HandedOver
 from saltpeter.engine.execution import Manner
 from saltpeter.errors import CommandRefused
@@ -39,6 +39,7 @@ Question: TypeAlias = Union[
     verbs.Why,
     verbs.Stats,
     verbs.ShowMaintenance,
+    verbs.GetAudit,
 ]
 
 
@@ -46,12 +47,12 @@ Question: TypeAlias = Union[
 class Desk:
     """Answers one request after the other. Everything raises CommandRefused, with a stable code.
 
-    `note` gets each change that somebody asked for, with what came of it, before they are answered.
+    `trail` gets each change that somebody asked for, with what came of it, before they are answered.
     """
 
     commands: Commands
     queries: Queries
-    note: Note = unnoted
+    trail: Trail
 
     async def answer(self, asked: Change | Question, person: Person) -> Result:
         """Carry out what `person` asks for. A kill's answer says who was told; its end is another matter."""
@@ -84,7 +85,7 @@ class Desk:
         finally:
             what = {name: value for name, value in attrs.asdict(asked).items() if value is not None}
             did = type(asked).__name__.lower()
-            await self.note(
+            await self.trail.note(
                 Entry(at=self.queries.now(), who=person.by, peer=person.peer, did=did, what=what, result=result)
             )
 
@@ -141,8 +142,15 @@ class Desk:
                 return await self.queries.statistics(asked.job)
             case verbs.ShowMaintenance():
                 return self.queries.maintenance()
+            case verbs.GetAudit():
+                return await self._look_back(asked)
             case _:
                 assert_never(asked)
+
+    async def _look_back(self, asked: verbs.GetAudit) -> Result:
+        since = None if asked.since is None else asked.since.at(self.queries.now())
+        page = await self.trail.look_back(Wanted(since, asked.who), asked.before, asked.limit)
+        return {"entries": [entry.as_dict() for entry in page.entries], "before": page.before}
 
 
 def handed_over(handed: list[HandedOver]) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
@@ -16,12 +16,11 @@ from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.job import Job
 from saltpeter.domain.state import RunState
 from saltpeter.domain.values import suggestion
-from saltpeter.endpoints import overview, pulse, readiness, reasons, records, verbs, views
+from saltpeter.endpoints import overview, reasons, records, verbs, views
 from saltpeter.endpoints.forms import BadRequest, Moment
-from saltpeter.endpoints.pulse import Pulse
-from saltpeter.endpoints.readiness import Check
 from saltpeter.endpoints.records import Result
-from saltpeter.engine.board import Board
+from saltpeter.endpoints.vitals import Vitals
+from saltpeter.engine.board import Shown
 from saltpeter.engine.storage import Alike, History, Piece, Tally
 from saltpeter.errors import CommandRefused
 
@@ -51,11 +50,10 @@ class Past(History, Outputs, Protocol):
 class Queries:
     """Answers requests that change nothing. `now` gives the time as an aware datetime. Raises CommandRefused."""
 
-    board: Board
+    board: Shown
     past: Past
     now: Callable[[], datetime]
-    checks: Mapping[str, Check] = attrs.field(factory=dict)
-    pulse: Pulse = attrs.field(factory=Pulse)
+    vitals: Vitals
 
     # --- runs -----------------------------------------------------------------------------------
 
@@ -141,9 +139,7 @@ class Queries:
 
     async def health(self) -> Result:
         """How the daemon fares: its checks, how late slots were of late, and what it keeps."""
-        found = await readiness.look(self.checks)
-        store = pulse.of_store(await self.past.health())
-        return {**readiness.as_result(found), **self.pulse.told(self.now()), "store": store}
+        return await self.vitals.health()
 
     # --- output ---------------------------------------------------------------------------------
 

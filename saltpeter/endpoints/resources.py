@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
 import attrs
 
+from saltpeter.domain.access import Person
 from saltpeter.endpoints import control_wire as wire
-from saltpeter.endpoints import readiness, verbs, views
-from saltpeter.endpoints.desk import Change, Desk, Question
+from saltpeter.endpoints import verbs, views
+from saltpeter.endpoints.desk import Change, Question
 from saltpeter.endpoints.forms import Kind, record
 from saltpeter.endpoints.http import Handler, Request, Response, Routes, as_json
-from saltpeter.endpoints.readiness import Check
+from saltpeter.endpoints.outlook import Outlook
 from saltpeter.endpoints.records import Result
-from saltpeter.engine.board import Board
 from saltpeter.errors import CommandRefused, StoreError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -59,12 +59,9 @@ def _error(code: str, message: str) -> Result:
 
 @attrs.frozen
 class Resources:
-    """The resources of one daemon."""
+    """The resources of one daemon, each as whoever asks may see it."""
 
-    board: Board
-    desk: Desk
-    sp_version: str
-    checks: Mapping[str, Check]
+    outlook_of: Callable[[Person], Outlook]
     metrics: Callable[[], Awaitable[bytes]]
 
     def routes(self) -> Routes:
@@ -81,42 +78,49 @@ class Resources:
             ("POST", "/kill"): refusing(self._asking(_KILL)),
         }
 
-    async def _version(self, _request: Request) -> Response:
-        return as_json({"version": self.sp_version})
+    async def _version(self, request: Request) -> Response:
+        return as_json({"version": self.outlook_of(request.person).sp_version})
 
-    async def _health(self, _request: Request) -> Response:
+    async def _health(self, request: Request) -> Response:
         """The daemon answers: that is all that it says."""
-        return as_json({"status": "ok", "now": self.desk.queries.now().isoformat(), "serial": self.board.state.serial})
+        outlook = self.outlook_of(request.person)
+        now, serial = outlook.desk.queries.now(), outlook.board.state.serial
+        return as_json({"status": "ok", "now": now.isoformat(), "serial": serial})
 
-    async def _readiness(self, _request: Request) -> Response:
-        result = readiness.as_result(await readiness.look(self.checks))
+    async def _readiness(self, request: Request) -> Response:
+        result = await self.outlook_of(request.person).desk.queries.vitals.readiness()
         return as_json(result, 200 if result["ready"] else 503)
 
     async def _prometheus(self, _request: Request) -> Response:
         return Response(200, await self.metrics(), METRICS_TYPE)
 
-    async def _config(self, _request: Request) -> Response:
-        return as_json(views.config(self.board.state, self.desk.queries.now()))
+    async def _config(self, request: Request) -> Response:
+        outlook = self.outlook_of(request.person)
+        return as_json(views.config(outlook.board.state, outlook.desk.queries.now()))
 
-    async def _running(self, _request: Request) -> Response:
-        return as_json(views.running(self.board.state))
+    async def _running(self, request: Request) -> Response:
+        return as_json(views.running(self.outlook_of(request.person).board.state))
 
-    async def _status(self, _request: Request) -> Response:
-        state = self.board.state
+    async def _status(self, request: Request) -> Response:
+        outlook = self.outlook_of(request.person)
+        state = outlook.board.state
         running, last_state = views.running(state), views.last_states(state)
-        status = {"running": running, "last_state": last_state, "sp_version": self.sp_version}
+        status = {"running": running, "last_state": last_state, "sp_version": outlook.sp_version}
         return as_json({**status, **views.store_problem(state)})
 
     async def _timeline(self, request: Request) -> Response:
         asked: verbs.GetTimeline = verbs.VERBS["getTimeline"].read("timeline", _query(request))
-        return as_json(await self.desk.answer(asked, request.person))
+        return as_json(await self._answer(asked, request.person))
+
+    async def _answer(self, asked: Change | Question, person: Person) -> Result:
+        return await self.outlook_of(person).desk.answer(asked, person)
 
     def _asking(self, kind: Kind) -> Callable[[Request], Awaitable[Response]]:
         """Carry out what the body asks for; its end is not waited for, hence 202."""
 
         async def answer(request: Request) -> Response:
             asked: Change | Question = kind.read("body", dict(wire.read_object(request.body)))
-            return as_json(await self.desk.answer(asked, request.person), 202)
+            return as_json(await self._answer(asked, request.person), 202)
 
         return answer
 

@@ -290,6 +290,16 @@ class GetMachine:
 
 
 @attrs.frozen
+class GetAudit:
+    """Who asked for which change, newest first; of what was written down earlier than the place `before`."""
+
+    since: Annotated[Moment | None, Given("since", TIME)] = None
+    who: Annotated[str | None, Given("who", TEXT)] = None
+    before: Annotated[int | None, Given("before", COUNT)] = None
+    limit: Annotated[int, Given("limit", whole(1, MAX_RUNS))] = 100
+
+
+@attrs.frozen
 class Health:
     """How the daemon fares."""
 
@@ -323,6 +333,7 @@ Verb: TypeAlias = Union[
     GetMachine,
     Health,
     Stats,
+    GetAudit,
 ]
 
 _SUBSCRIPTION = record(Subscription)
@@ -372,6 +383,7 @@ VERBS: Mapping[str, Kind] = {
     "getBars": record(GetBars),
     "getMachines": record(GetMachines),
     "getMachine": record(GetMachine, short="machine"),
+    "getAudit": record(GetAudit),
     "health": just_true(Health),
     "next": record(Next, short="cron"),
     "why": record(Why, short="cron"),

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -19,10 +19,21 @@ from saltpeter.logs import fields
 AUDIT_FILE = "audit.jsonl"  # in the state directory
 WITHIN_S = 10.0
 _LONGEST = 4096  # characters of one thing that was asked for
+STRETCH = 1024**2  # bytes that are looked through at once
 
 Note: TypeAlias = "Callable[[Entry], Awaitable[None]]"
 
 log = logging.getLogger(__name__)
+
+
+class Trail(Protocol):
+    """The audit, as those use it who change things and who look for who did."""
+
+    async def note(self, entry: Entry) -> None:
+        """Return once it is kept."""
+
+    async def look_back(self, wanted: Wanted, before: int | None, limit: int) -> Page:
+        """At most `limit` entries of those before the place `before`; None: of all. Raises AuditError."""
 
 
 class AuditError(SaltpeterError):
@@ -63,15 +74,76 @@ def read(path: Path) -> Iterator[Entry]:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             for line in file:
-                try:
-                    said = json.loads(line)
-                    yield Entry(**{**said, "at": datetime.fromisoformat(said["at"])})
-                except (ValueError, KeyError, TypeError):
-                    continue
+                if (entry := _entry(line)) is not None:
+                    yield entry
     except FileNotFoundError:
         return
     except OSError as error:
         raise AuditError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _entry(line: bytes) -> Entry | None:
+    """None for a line that is damaged."""
+    try:
+        said = json.loads(line)
+        entry = Entry(**{**said, "at": datetime.fromisoformat(said["at"])})
+        return entry if entry.at.tzinfo is not None else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@attrs.frozen
+class Wanted:
+    """Which entries: those of `since` or later, and of `who`; None: of any."""
+
+    since: datetime | None = None  # aware
+    who: str | None = None
+
+    def takes(self, entry: Entry) -> bool:
+        return (self.since is None or entry.at >= self.since) and self.who in (None, entry.who)
+
+
+@attrs.frozen
+class Page:
+    """Entries, newest first. There may be more before the place `before`; None: there are none."""
+
+    entries: tuple[Entry, ...]
+    before: int | None
+
+
+def look_back(path: Path, wanted: Wanted, before: int | None, limit: int) -> Page:
+    """At most `limit` of the entries that stand before the place `before` in the file, None: of all. Blocks.
+
+    At most STRETCH bytes are read, so there may be more where none was found. Raises AuditError.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            end = size if before is None else min(before, size)  # the file may be a new one
+            first = file.seek(max(end - STRETCH, 0))
+            text = file.read(end - first)
+    except FileNotFoundError:
+        return Page((), None)
+    except OSError as error:
+        raise AuditError(f"{path} cannot be read: {error.strerror}") from error
+    return _newest(text, first, wanted, limit)
+
+
+def _newest(text: bytes, first: int, wanted: Wanted, limit: int) -> Page:
+    """The newest entries in `text`, which begins at the place `first`, maybe inside a line: that is left for later."""
+    found: list[Entry] = []
+    end = len(text)
+    while end > 0:
+        begin = text.rfind(b"\n", 0, end - 1) + 1
+        if begin == 0 and first > 0 and end < len(text):
+            break
+        entry = _entry(text[begin:end])
+        end = begin
+        if entry is not None and wanted.takes(entry):
+            found.append(entry)
+        if len(found) == limit:
+            break
+    return Page(tuple(found), first + end or None)
 
 
 @attrs.define(eq=False)
@@ -80,6 +152,10 @@ class Audit:
 
     _path: Path
     _one_at_a_time: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
+
+    async def look_back(self, wanted: Wanted, before: int | None, limit: int) -> Page:
+        """See the function of that name."""
+        return await trio.to_thread.run_sync(look_back, self._path, wanted, before, limit)
 
     async def note(self, entry: Entry) -> None:
         """Return once it is on disk. Nobody who leaves early takes an entry away with them."""
@@ -92,5 +168,11 @@ class Audit:
             log.error("The audit may lack %s: the disk is slow", entry.as_dict(), extra=fields("audit.failed"))
 
 
-async def unnoted(_entry: Entry) -> None:
-    """Where no audit is kept."""
+class Unaudited:
+    """Where none is kept."""
+
+    async def note(self, entry: Entry) -> None:
+        pass
+
+    async def look_back(self, wanted: Wanted, before: int | None, limit: int) -> Page:
+        return Page((), None)

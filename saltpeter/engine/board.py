@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 import attrs
 import trio
 
 from saltpeter.domain.events import Event, ExecutionId
 from saltpeter.domain.state import State, apply
+
+
+class Shown(Protocol):
+    """A board as those see it who only read."""
+
+    @property
+    def state(self) -> State: ...
+
+    async def newer_than(self, serial: int) -> State:
+        """The state, as soon as its serial is above `serial`."""
 
 
 @attrs.define

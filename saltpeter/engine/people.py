@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from saltpeter.domain.access import GIVEN_OUT, PREFIX, TOKEN_BYTES, Credential, Role, digest_of, is_name
+from saltpeter.domain.access import GIVEN_OUT, PREFIX, TOKEN_BYTES, Credential, Role, digest_of, is_group, is_name
 from saltpeter.errors import SaltpeterError
 
 TOKENS_FILE = "people-tokens.json"  # in the state directory
 LARGEST = 4 * 1024**2  # bytes
+_KEYS = {"name", "role", "sha256", "created", "by", "groups"}
 
 _Stamp: TypeAlias = "tuple[int, int, int] | None"
 
@@ -43,36 +44,53 @@ def load(path: Path) -> tuple[Credential, ...] | None:
 
 
 def _credential(entry: dict[str, Any]) -> Credential:
+    """Raises ValueError, KeyError or TypeError; also for what a newer saltpeter may have said: it may be a limit."""
+    if unknown := entry.keys() - _KEYS:
+        raise ValueError(f"unknown keys {unknown}")
+    groups = entry.get("groups")
     return Credential(
         name=str(entry["name"]),
         role=Role(entry["role"]),
         digest=str(entry["sha256"]),
         created_at=datetime.fromisoformat(entry["created"]),
         by=str(entry["by"]),
+        groups=None if groups is None else _groups(groups),
     )
 
 
+def _groups(names: Any) -> frozenset[str]:
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("groups must be a list of names")
+    return frozenset(names)
+
+
 def _entry(credential: Credential) -> dict[str, Any]:
+    limited = {} if credential.groups is None else {"groups": sorted(credential.groups)}
     return {
         "name": credential.name,
         "role": credential.role.value,
         "sha256": credential.digest,
         "created": credential.created_at.isoformat(),
         "by": credential.by,
+        **limited,
     }
 
 
-def add(path: Path, name: str, role: Role, *, by: str, at: datetime) -> str:
-    """Make a token, which nobody can be told again. Blocks. Raises TokenError."""
+def add(path: Path, name: str, role: Role, groups: Collection[str] = (), *, by: str, at: datetime) -> str:
+    """Make a token, which nobody can be told again; for jobs of `groups` only, if any. Blocks. Raises TokenError."""
     if not is_name(name):
         raise TokenError(f"{name!r} cannot be a token's name: up to 64 letters, digits and any of _ . @ -")
     if role not in GIVEN_OUT:
         raise TokenError(f"a token cannot be that of {role.value}")
+    for group in groups:
+        if not is_group(group):
+            raise TokenError(f"{group!r} cannot be a group of jobs: it is a file's name in conf.d, without .yaml")
     with _changing(path) as known:
         if any(each.name == name for each in known):
             raise TokenError(f"there is a token {name!r} already: revoke it first, or choose another name")
         token = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
-        made = Credential(name=name, role=role, digest=digest_of(token), created_at=at, by=by)
+        only = frozenset(groups) or None
+        made = Credential(name=name, role=role, digest=digest_of(token), created_at=at, by=by, groups=only)
         _write(path, [*known, made])
     return token
 

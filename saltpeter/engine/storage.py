@@ -271,16 +271,21 @@ class History(Protocol):
         until: datetime | None = None,
         limit: int = 100,
         failed: bool | None = None,
+        *,
+        among: Collection[str] | None = None,
     ) -> Sequence[RunState]:
         """Runs that started in [since, until), newest first, of `job` or of any; without executions and kills.
 
-        `failed`: only those that ended without success, or only those that succeeded.
+        `failed`: only those that ended without success, or only those that succeeded. `among`, here and below: only
+        of these jobs.
         """
 
     async def tallies(self, runs: Sequence[str]) -> Mapping[str, Tally]:
         """Of each of `runs` that has machines, how many, and on how many it failed."""
 
-    async def stretches(self, since: datetime, until: datetime, limit: int) -> Sequence[Stretch]:
+    async def stretches(
+        self, since: datetime, until: datetime, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Stretch]:
         """Every execution of the runs that started in [since, until), oldest first, at most `limit`."""
 
     async def latest(self, jobs: Sequence[str], count: int) -> Mapping[str, Sequence[RunState]]:
@@ -301,11 +306,17 @@ class History(Protocol):
         Runs of a job that began in the same `grain` are one bar.
         """
 
-    async def machines(self, since: datetime | None = None) -> Sequence[MachineRecord]:
-        """The machines on which an execution has ended, since `since` or ever, by name."""
+    async def machines(
+        self, since: datetime | None = None, among: Collection[str] | None = None
+    ) -> Sequence[MachineRecord]:
+        """The machines on which an execution has ended, since `since` or ever, by name.
 
-    async def done_on(self, machine: str) -> Sequence[Done]:
-        """The latest executions that ended on the machine, newest first."""
+        With `among` they are told of as far as is seen at a glance: in the newest run of each of these jobs, and in
+        what ended last on each machine.
+        """
+
+    async def done_on(self, machine: str, among: Collection[str] | None = None) -> Sequence[Done]:
+        """The latest executions that ended on the machine, newest first; `among` is as for `machines`."""
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         """Every attempt on every machine of the run, earliest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -84,15 +84,18 @@ def runs(
     limit: int,
     *,
     failed: bool | None = None,
+    among: Collection[str] | None = None,
 ) -> list[RunState]:
     """Runs without their executions and kills that started in [since, until), newest first; `job` None: of any job.
 
-    `failed`: only those that ended without success, or only those that succeeded.
+    `failed`: only those that ended without success, or only those that succeeded. `among`: only of these jobs.
     """
     bounds = {"started_us >= ?": since or _EVER, "started_us < ?": until}
     asked: dict[str, object] = {text: to_us(bound) for text, bound in bounds.items() if bound is not None}
     if job is not None:
         asked["jobs.name = ?"] = job
+    if among is not None:
+        asked["jobs.name IN (SELECT value FROM json_each(?))"] = json.dumps(list(among))
     condition = " AND ".join(["TRUE", *asked, *([] if failed is None else [FAILED if failed else SUCCEEDED])])
     return _runs(connection, condition, "started_us DESC, runs.key DESC", asked.values(), limit)
 

@@ -214,16 +214,20 @@ class SqliteStore:
         until: datetime | None = None,
         limit: int = 100,
         failed: bool | None = None,
+        *,
+        among: Collection[str] | None = None,
     ) -> Sequence[RunState]:
         return await self._read_ledger(
-            lambda connection: history.runs(connection, job, since, until, limit, failed=failed)
+            lambda connection: history.runs(connection, job, since, until, limit, failed=failed, among=among)
         )
 
     async def tallies(self, runs: Sequence[str]) -> Mapping[str, Tally]:
         return await self._read_ledger(lambda connection: summaries.tallies(connection, runs))
 
-    async def stretches(self, since: datetime, until: datetime, limit: int) -> Sequence[Stretch]:
-        return await self._read_ledger(lambda connection: summaries.stretches(connection, since, until, limit))
+    async def stretches(
+        self, since: datetime, until: datetime, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Stretch]:
+        return await self._read_ledger(lambda connection: summaries.stretches(connection, since, until, limit, among))
 
     async def latest(self, jobs: Sequence[str], count: int) -> Mapping[str, Sequence[RunState]]:
         return await self._read_ledger(lambda connection: glances.latest(connection, jobs, count))
@@ -241,11 +245,17 @@ class SqliteStore:
     async def bars(self, jobs: Sequence[str], since: datetime, until: datetime, grain: timedelta) -> Bars:
         return await self._read_ledger(lambda connection: bars.bars(connection, jobs, since, until, grain))
 
-    async def machines(self, since: datetime | None = None) -> Sequence[MachineRecord]:
-        return await self._read_ledger(lambda connection: fleet.machines(connection, since))
+    async def machines(
+        self, since: datetime | None = None, among: Collection[str] | None = None
+    ) -> Sequence[MachineRecord]:
+        if among is None:
+            return await self._read_ledger(lambda connection: fleet.machines(connection, since))
+        return await self._read_ledger(lambda connection: fleet.machines_of(connection, since, among))
 
-    async def done_on(self, machine: str) -> Sequence[Done]:
-        return await self._read_ledger(lambda connection: fleet.done_on(connection, machine))
+    async def done_on(self, machine: str, among: Collection[str] | None = None) -> Sequence[Done]:
+        if among is None:
+            return await self._read_ledger(lambda connection: fleet.done_on(connection, machine))
+        return await self._read_ledger(lambda connection: fleet.done_of(connection, machine, among))
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         found = await self._read_ledger(lambda connection: history.attempts(connection, run))

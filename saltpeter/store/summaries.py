@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from saltpeter.domain.events import ExecutionId
@@ -27,8 +27,9 @@ _STRETCHES = """
     SELECT jobs.name, runs.run, machine, attempt, coalesce(executions.started_us, confirmed_us, launched_us),
         executions.ended_us, json_extract(outcome, '$.code')
     FROM runs JOIN jobs ON jobs.key = runs.job JOIN executions ON executions.run = runs.key
-    WHERE runs.started_us >= ? AND runs.started_us < ?
-    ORDER BY runs.started_us, executions.key LIMIT ?
+    WHERE runs.started_us >= ?1 AND runs.started_us < ?2
+        AND (?4 IS NULL OR jobs.name IN (SELECT value FROM json_each(?4)))
+    ORDER BY runs.started_us, executions.key LIMIT ?3
 """
 
 
@@ -37,11 +38,14 @@ def tallies(connection: sqlite3.Connection, runs: Sequence[str]) -> dict[str, Ta
     return {run: Tally(machines, failed) for run, machines, failed in connection.execute(_TALLIES, [json.dumps(runs)])}
 
 
-def stretches(connection: sqlite3.Connection, since: datetime, until: datetime, limit: int) -> list[Stretch]:
-    """Every execution of the runs that started in [since, until), oldest first."""
+def stretches(
+    connection: sqlite3.Connection, since: datetime, until: datetime, limit: int, among: Collection[str] | None = None
+) -> list[Stretch]:
+    """Every execution of the runs that started in [since, until), of any job or of those `among`; oldest first."""
+    wanted = None if among is None else json.dumps(list(among))
     return [
         Stretch(job, ExecutionId(run, machine, attempt), from_us(began), from_us(ended), code)
         for job, run, machine, attempt, began, ended, code in connection.execute(
-            _STRETCHES, [to_us(since), to_us(until), limit]
+            _STRETCHES, [to_us(since), to_us(until), limit, wanted]
         )
     ]

@@ -101,17 +101,22 @@ class Shelf:
         until: datetime | None = None,
         limit: int = 100,
         failed: bool | None = None,
+        *,
+        among: Collection[str] | None = None,
     ) -> Sequence[RunState]:
-        return [run for run in self._runs() if job in (None, run.job)][:limit]
+        of_it = [run for run in self._runs() if job in (None, run.job) and (among is None or run.job in among)]
+        return of_it[:limit]
 
     async def tallies(self, runs: Sequence[str]) -> Mapping[str, Tally]:
         return {run.id: tally(run.executions.values()) for run in self._runs() if run.id in runs}
 
-    async def stretches(self, since: datetime, until: datetime, limit: int) -> Sequence[Stretch]:
+    async def stretches(
+        self, since: datetime, until: datetime, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Stretch]:
         return [
             Stretch(run.job, each.id, each.started_at, each.ended_at, each.outcome.code if each.outcome else None)
             for run in self._runs()
-            if since <= run.started_at < until
+            if since <= run.started_at < until and (among is None or run.job in among)
             for each in run.executions.values()
         ]
 
@@ -130,10 +135,12 @@ class Shelf:
     async def bars(self, jobs: Sequence[str], since: datetime, until: datetime, grain: timedelta) -> Bars:
         return Bars([], [], complete=True)
 
-    async def machines(self, since: datetime | None = None) -> Sequence[MachineRecord]:
+    async def machines(
+        self, since: datetime | None = None, among: Collection[str] | None = None
+    ) -> Sequence[MachineRecord]:
         return []
 
-    async def done_on(self, machine: str) -> Sequence[Done]:
+    async def done_on(self, machine: str, among: Collection[str] | None = None) -> Sequence[Done]:
         return []
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:

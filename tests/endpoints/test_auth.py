@@ -91,9 +91,10 @@ def test_what_is_not_in_a_table_is_for_administrators() -> None:
     assert permissions.of_route("POST", "/web/x") is Role.ADMIN
 
 
-def test_only_looking_is_for_viewers() -> None:
+def test_only_looking_is_for_viewers_and_the_audit_for_administrators() -> None:
     acting = {verbs.Run, verbs.Kill, verbs.Signal, verbs.Hold, verbs.Release, verbs.Reload}
-    assert {kind for kind, least in permissions.OF_REQUESTS.items() if least is not Role.VIEWER} == acting
+    assert {kind for kind, least in permissions.OF_REQUESTS.items() if least is Role.OPERATOR} == acting
+    assert {kind for kind, least in permissions.OF_REQUESTS.items() if least is Role.ADMIN} == {verbs.GetAudit}
 
 
 # --- every role at every door --------------------------------------------------------------------
@@ -126,6 +127,7 @@ REQUESTS: dict[type[Any], dict[str, Any]] = {
     verbs.Hold: {"maintenance": {"set": {"machine": "db01"}}},
     verbs.Release: {"maintenance": {"end": {"machine": "db01"}}},
     verbs.Reload: {"reload": True},
+    verbs.GetAudit: {"getAudit": {}},
 }
 
 
@@ -145,7 +147,7 @@ async def test_each_request_is_carried_out_for_whom_it_should(role: Role, autoju
     assert bool(scene.asked) is role.includes(Role.OPERATOR)
 
 
-def test_the_requests_above_are_all_that_change_something() -> None:
+def test_the_requests_above_are_all_that_not_everybody_may() -> None:
     assert REQUESTS.keys() == {kind for kind, least in permissions.OF_REQUESTS.items() if least is not Role.VIEWER}
 
 
@@ -269,9 +271,11 @@ async def test_a_browser_logs_in_and_out(autojump_clock: MockClock) -> None:
         "role": None,
         "login_required": True,
         "by_token": False,
+        "groups": None,
     }
     answer = await ask(front, "POST", "/login", {"token": TOKENS[Role.OPERATOR]})
-    assert answer.body == {"name": "token:operator", "role": "operator", "login_required": False, "by_token": True}
+    told = {"name": "token:operator", "role": "operator", "login_required": False, "by_token": True, "groups": None}
+    assert answer.body == told
     cookie, *flags = answer.headers["set-cookie"].split("; ")
     assert flags == ["Path=/", f"Max-Age={SESSION_S}", "HttpOnly", "SameSite=Strict"]
     assert TOKENS[Role.OPERATOR] not in cookie

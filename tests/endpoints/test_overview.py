@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import attrs
 import pytest
 
 from saltpeter.domain.events import Configured, Ended, ExecutionId, NextSlot, RunStarted
@@ -14,6 +15,7 @@ from saltpeter.endpoints import verbs
 from saltpeter.endpoints.forms import BadRequest, Moment
 from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.readiness import always
+from saltpeter.endpoints.vitals import AllVitals
 from tests.endpoints.rig import NOON
 from tests.endpoints.scene import FINE, config, job
 from tests.endpoints.test_queries import HOUR, NOW, SECOND, library
@@ -24,8 +26,8 @@ DAY = 24 * HOUR
 async def test_what_was_and_what_comes_is_told_of_each_job(tmp_path: Path) -> None:
     async with library(tmp_path, job("backup", "0 * * * *"), job("yearly", "0 0 1 1 *")) as lib:
         await lib.tell(NOON, Verdict.FAILED, m1=LOST)
-        lib.queries.board.post(NextSlot(job="backup", slot=NOW + HOUR))
-        lib.queries.board.post(NextSlot(job="yearly", slot=NOW + 40 * DAY))
+        lib.board.post(NextSlot(job="backup", slot=NOW + HOUR))
+        lib.board.post(NextSlot(job="yearly", slot=NOW + 40 * DAY))
         near = await lib.queries.overview(verbs.GetActive(Moment(NOON - HOUR), Moment(NOW + 2 * HOUR)))
         assert near == {
             "crons": {
@@ -63,7 +65,7 @@ async def test_bars_are_told_with_the_slots_to_come(tmp_path: Path) -> None:
         coming = [each["slot"] for each in found["coming"] if each["cron"] == "often"]
         assert coming[:2] == [NOW, (NOW + timedelta(minutes=10))]
         assert len(coming) == 12
-        lib.queries.board.post(Configured(config=config(), at=NOW))  # what is no job any more comes no more
+        lib.board.post(Configured(config=config(), at=NOW))  # what is no job any more comes no more
         assert (await lib.queries.overview(asked))["coming"] == []
 
 
@@ -104,8 +106,8 @@ async def test_health_tells_of_the_last_hour(tmp_path: Path) -> None:
         pulse.post(RunStarted(run="h", job="backup", slot=None, by="me", token="t", at=NOW))
         pulse.post(Ended(execution=ExecutionId("r", "m1"), outcome=FINE, at=NOW))
         pulse.lagged(0.5, NOW)
-        lib.queries = type(lib.queries)(lib.queries.board, lib.store, lambda: NOW, {"ports": always("here")}, pulse)
-        told = await lib.queries.health()
+        vitals = AllVitals({"ports": always("here")}, pulse, lib.store.health, lambda: NOW)
+        told = await attrs.evolve(lib.queries, vitals=vitals).health()
         assert (told["slots"], told["late"], told["lag"], told["since"]) == (2, 2.0, 0.5, (NOON - DAY))
         assert (told["ready"], told["checks"]) == (True, {"ports": {"ok": True, "text": "here"}})
         assert told["store"]["ok"]

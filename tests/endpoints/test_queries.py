@@ -34,7 +34,9 @@ from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints import verbs
 from saltpeter.endpoints.forms import BadRequest, Moment
 from saltpeter.endpoints.jsontext import dump
+from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.queries import Queries
+from saltpeter.endpoints.vitals import AllVitals
 from saltpeter.engine.board import Board
 from saltpeter.errors import CommandRefused
 from saltpeter.store.sqlite import SqliteStore, open_store
@@ -65,6 +67,7 @@ def story(at: datetime, verdict: Verdict, **outcomes: Outcome) -> tuple[str, lis
 
 @attrs.define
 class Library:
+    board: Board
     store: SqliteStore
     queries: Queries
 
@@ -78,7 +81,8 @@ class Library:
 async def library(path: Path, *jobs: Job) -> AsyncIterator[Library]:
     async with open_store(path, "1.0", lambda: NOON - 24 * HOUR) as store:
         board = Board(State(config(*(jobs or (job("backup", "0 * * * *"),)))))
-        yield Library(store, Queries(board, store, lambda: NOW))
+        vitals = AllVitals({}, Pulse(), store.health, lambda: NOW)
+        yield Library(board, store, Queries(board, store, lambda: NOW, vitals))
 
 
 async def test_runs_are_listed_with_how_they_went(tmp_path: Path) -> None:
