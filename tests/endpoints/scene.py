@@ -62,11 +62,11 @@ HEALTH = StoreHealth(
 KILLED = Outcome(end=End.KILLED, code=143, receipt=wire.Receipt(ended=(wire.Process(7, "sleep"),)))
 
 
-def job(name: str, schedule: str = "0 3 * * *", **written: object) -> Job:
+def job(name: str, schedule: str = "0 3 * * *", group: str = "nightly", **written: object) -> Job:
     return Job(
         name=name,
-        group="nightly",
-        path="/etc/nightly.yaml",
+        group=group,
+        path=f"/etc/{group}.yaml",
         line=1,
         schedule=Schedule(Fields.parse(schedule)),
         command="true",

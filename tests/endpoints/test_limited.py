@@ -1,0 +1,437 @@
+"""A token for one group of jobs, at a whole daemon: whatever is asked, and whatever happens, nothing of another group's
+jobs is told.
+
+All that belongs to the other group has CANARY in its name, so that one look at what was received finds it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+import pytest
+import trio
+
+from saltpeter.client import Access, Client, connect
+from saltpeter.domain.access import Credential, Person, Role
+from saltpeter.endpoints import permissions, verbs
+from saltpeter.endpoints.control_wire import decode
+from saltpeter.endpoints.limited import LimitedCommands
+from saltpeter.errors import CommandRefused
+from saltpeter.lab import free_ports
+from tests.endpoints.rig import NOON
+from tests.endpoints.scene import Scene
+from tests.helpers.daemon import Daemon, eventually
+
+CANARY = "zqhidden"
+JOB, MACHINE = f"{CANARY}-payroll", f"{CANARY}-m9"
+NOTHING = "zqneither"  # what stands in for it where the same is asked of something that does not exist
+HIDDEN = {
+    JOB: {
+        "command": f"echo {CANARY}-output; test $SP_MACHINE_ID = shared || sleep 1000",
+        "targets": [MACHINE, "shared"],
+        "owner": f"{CANARY}-owner",
+        "description": f"{CANARY}-description",
+        "schedule": "0 0 1 1 *",
+    },
+    f"{CANARY}-bad": {"command": "true", f"{CANARY}-key": 1},
+    "wander": {"command": "echo wander", "targets": ["shared"]},
+}
+OURS = {"site": {"command": "echo site-output", "targets": ["shared", "web1"], "schedule": "0 0 1 1 *"}}
+
+
+@attrs.define(eq=False)
+class Ear(Client):
+    """A connection that remembers all that was ever received."""
+
+    received: list[str] = attrs.field(factory=list, init=False)
+
+    async def _receive(self) -> dict[str, Any]:
+        message = await super()._receive()
+        self.received.append(json.dumps(message, ensure_ascii=False))
+        return message
+
+    async def ask(self, request: Mapping[str, Any]) -> Any:
+        """The result, or the refusal, of a request."""
+        [(verb, value)] = request.items()
+        try:
+            return await self.request(verb, value)
+        except CommandRefused as refused:
+            return refused.code, str(refused)
+
+    async def hears(self, text: str, since: int = 0) -> None:
+        """Wait until a message has that in it."""
+        with trio.fail_after(60):
+            while not any(text in each for each in self.received[since:]):
+                await self._receive()
+
+    async def all(self) -> str:
+        """All that has come by now, and still comes within a moment."""
+        with trio.move_on_after(2.5):
+            while True:
+                await self._receive()
+        return "\n".join(self.received)
+
+
+@attrs.define
+class World:
+    """A daemon with two groups of jobs. `root` may see all, and whoever shows `token` only the group `web`."""
+
+    daemon: Daemon
+    url: str
+    token: str
+    root: Ear
+    hidden_run: str
+    our_run: str
+
+    @asynccontextmanager
+    async def ear(self) -> AsyncIterator[Ear]:
+        async with connect(self.url, Access(self.token)) as client:
+            yield Ear(client._ws)
+
+    async def has_ended(self, run: str) -> None:
+        with trio.fail_after(60):
+            while (await self.root.request("getRun", run))["ended"] is None:
+                await trio.sleep(0.05)
+
+    async def get(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """One request over HTTP: its status, and every byte of the answer."""
+        content = b"" if body is None else json.dumps(body).encode()
+        head = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Length: {len(content)}"]
+        lines = [*head, f"Authorization: Bearer {self.token}", "", ""]
+        host, _, port = self.url.removeprefix("ws://").partition(":")
+        with trio.fail_after(30):
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                await stream.send_all("\r\n".join(lines).encode() + content)
+                answer = b"".join([bytes(part) async for part in stream])
+        return int(answer.split()[1]), answer
+
+    def configure(self, *, hidden: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        self.daemon.write(f"{CANARY}-vault", **hidden)
+        self.daemon.write("web", **ours)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, wrapper_file: Path) -> Iterator[Daemon]:
+    [port] = free_ports(1)
+    settings = {"executor": "local", "api_ws": True, "api_ws_port": port, "default_wrapper_path": str(wrapper_file)}
+    made = Daemon(tmp_path, {**settings, "default_wrapper_logdir": str(tmp_path / "wrappers")})
+    try:
+        yield made
+    finally:
+        made.end_everything()
+
+
+@asynccontextmanager
+async def world(daemon: Daemon, *, role: str = "admin") -> AsyncIterator[World]:
+    """The other group has a run that lives and one that has ended, a machine under maintenance, and faults."""
+    made = await daemon.command(
+        "token", "add", "ann", "--role", role, "--group", "web", "--statedir", str(daemon.state)
+    )
+    url = f"ws://127.0.0.1:{daemon.settings['api_ws_port']}"
+    async with _started(daemon) as root:
+        here = World(daemon, url, made.stdout.decode().strip(), root, "", "")
+        first = (await root.request("run", JOB))["job_instance"]
+        await root.request("maintenance", {"set": {"machine": MACHINE, "reason": f"{CANARY}-reason"}})
+        await root.request("killCron", JOB)
+        await here.has_ended(first)
+        here.our_run = (await root.request("run", "site"))["job_instance"]
+        await here.has_ended(here.our_run)
+        await root.request("maintenance", {"end": {"machine": MACHINE}})
+        here.hidden_run = (await root.request("run", JOB))["job_instance"]
+        await eventually(lambda: daemon.commands(JOB))
+        await root.request("maintenance", {"set": {"machine": MACHINE, "reason": f"{CANARY}-reason"}})
+        yield here
+
+
+@asynccontextmanager
+async def _started(daemon: Daemon) -> AsyncIterator[Ear]:
+    daemon.write(f"{CANARY}-vault", **HIDDEN)
+    daemon.write("web", **OURS)
+    held = {"saltpeter_config": dict(daemon.settings), "saltpeter_maintenance": {"machines": [f"{CANARY}-m8"]}}
+    daemon._write("settings", held)
+    await daemon.start()
+    with trio.fail_after(180):
+        async with connect(daemon.socket) as client:
+            yield Ear(client._ws)
+
+
+# --- whatever is asked ----------------------------------------------------------------------------
+
+SPAN = {"start_date": "now-1h", "end_date": "now+400d"}
+
+# Every request. Where it names something of the other group, the answer must be the same as for what does not exist.
+ASKED: dict[type[Any], list[dict[str, Any]]] = {
+    verbs.Hello: [{"hello": {"protocol": 2}}],
+    verbs.Run: [{"run": JOB}, {"run": {"cron": JOB, "machines": [MACHINE]}}, {"run": JOB[:-1]}],
+    verbs.Kill: [
+        {"killCron": JOB},
+        {"killCron": {"cron": JOB, "job_instance": "RUN"}},
+        {"killCron": {"cron": "site", "job_instance": "RUN"}},
+        {"killMachine": {"cron": JOB, "machine": MACHINE}},
+        {"killMachine": {"cron": "site", "machine": MACHINE}},
+    ],
+    verbs.Signal: [{"signal": {"cron": JOB, "signal": "USR1"}}, {"pause": JOB}, {"resume": JOB}],
+    verbs.Subscribe: [
+        {"subscribe": [JOB]},
+        {"subscribe": {"cron": JOB, "job_instance": "RUN", "machine": MACHINE}},
+        {"subscribe": {"cron": "site", "job_instance": "RUN"}},
+        {"subscribe": {"cron": JOB, "output": False}},
+    ],
+    verbs.Unsubscribe: [{"unsubscribe": [JOB]}],
+    verbs.Leave: [{"unsubscribe": {"cron": JOB, "machine": MACHINE}}],
+    verbs.Acknowledge: [{"ack": {"cron": JOB, "machine": MACHINE, "position": 0}}],
+    verbs.GetRuns: [{"getRuns": {}}, {"getRuns": {"failed": True}}, {"getRuns": {"cron": JOB}}],
+    verbs.GetRun: [{"getRun": "RUN"}],
+    verbs.GetLatest: [{"getLatest": [JOB, "site"]} and {"getLatest": {"crons": [JOB, "site"]}}],
+    verbs.GetMatrix: [{"getMatrix": JOB}],
+    verbs.GetPassed: [{"getPassed": JOB}],
+    verbs.GetAlike: [{"getAlike": "RUN"}],
+    verbs.GetOutput: [
+        {"getOutput": {"job_instance": "RUN", "machine": MACHINE}},
+        {"getOutput": {"job_instance": "RUN", "machine": "shared", "raw": True}},
+        {"getOutput": {"job_instance": "OUR_RUN", "machine": MACHINE}},
+    ],
+    verbs.GetTimeline: [{"getTimeline": SPAN}],
+    verbs.GetActive: [{"getActive": SPAN}],
+    verbs.GetBars: [{"getBars": {**SPAN, "crons": [JOB, "site"]}}],
+    verbs.GetMachines: [{"getMachines": {}}],
+    verbs.GetMachine: [{"getMachine": MACHINE}, {"getMachine": "shared"}],
+    verbs.Health: [{"health": True}],
+    verbs.Next: [{"next": {"count": 100}}, {"next": JOB}],
+    verbs.Why: [{"why": JOB}, {"why": {"cron": JOB, "at": "2026-01-01T00:00"}}],
+    verbs.Stats: [{"stats": JOB}],
+    verbs.ShowMaintenance: [{"maintenance": {"show": True}}],
+    verbs.Hold: [{"maintenance": {"set": {"machine": MACHINE}}}],
+    verbs.Release: [{"maintenance": {"end": {"machine": MACHINE}}}],
+    verbs.Reload: [{"reload": True}],
+    verbs.GetAudit: [{"getAudit": {}}],
+}
+
+
+def test_every_request_is_asked() -> None:
+    assert ASKED.keys() == set(get_args(verbs.Verb))
+    for kind, requests in ASKED.items():
+        assert requests
+        for request in requests:
+            assert isinstance(decode(json.dumps(request)).verb, kind)
+    assert {verb for requests in ASKED.values() for request in requests for verb in request} == {
+        *verbs.VERBS,
+    }
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+async def test_no_request_tells_of_the_other_group(protocol: int, daemon: Daemon) -> None:
+    async with world(daemon) as here, here.ear() as ear:
+        await ear.ask({"hello": {"protocol": protocol}})
+        for kind, requests in ASKED.items():
+            for request in requests:
+                if kind is verbs.Hello:
+                    continue
+                await same_as_for_nothing(here, ear, request)
+        everything = await ear.all()
+        assert CANARY not in everything
+        assert "site" in everything
+        assert daemon.commands(JOB), "nothing that was asked has ended it"
+        own = await ear.request("getRuns", {})
+        assert [each["job_instance"] for each in own["runs"]] == [here.our_run]
+
+
+async def same_as_for_nothing(here: World, ear: Ear, request: Mapping[str, Any]) -> None:
+    """Ask it of the other group, and of what does not exist: both must be answered the same."""
+    text = json.dumps(request).replace('"RUN"', f'"{here.hidden_run}"').replace('"OUR_RUN"', f'"{here.our_run}"')
+    before = len(ear.received)
+    answer = json.dumps(await ear.ask(json.loads(text)), ensure_ascii=False)
+    if CANARY in text:
+        other = await ear.ask(json.loads(text.replace(CANARY, NOTHING)))
+        assert answer.replace(CANARY, NOTHING) == json.dumps(other, ensure_ascii=False), request
+        # what was asked for by name stands in its refusal: that is no news
+        ear.received[before:] = [each.replace(JOB, "").replace(here.hidden_run, "") for each in ear.received[before:]]
+        ear.received[before:] = [each.replace(JOB[:-1], "").replace(MACHINE, "") for each in ear.received[before:]]
+
+
+ROUTES: dict[tuple[str, str], tuple[str, object]] = {
+    ("GET", "/"): ("/", None),
+    ("GET", "/healthz"): ("/healthz", None),
+    ("GET", "/whoami"): ("/whoami", None),
+    ("POST", "/login"): ("/login", {"token": "TOKEN"}),
+    ("POST", "/logout"): ("/logout", {}),
+    ("GET", "/ws"): ("/ws", None),  # as no WebSocket
+    ("GET", "/version"): ("/version", None),
+    ("GET", "/readyz"): ("/readyz", None),
+    ("GET", "/metrics"): ("/metrics", None),
+    ("GET", "/config"): ("/config", None),
+    ("GET", "/running"): ("/running", None),
+    ("GET", "/status"): ("/status", None),
+    ("GET", "/timeline"): ("/timeline?start_date=now-1h&end_date=now%2B400d", None),
+    ("POST", "/run"): ("/run", {"cron": JOB}),
+    ("POST", "/kill"): ("/kill", {"cron": JOB, "machine": MACHINE}),
+}
+
+
+def test_every_route_is_asked() -> None:
+    assert ROUTES.keys() == permissions.OF_ROUTES.keys()
+
+
+async def test_no_route_tells_of_the_other_group(daemon: Daemon) -> None:
+    async with world(daemon) as here:
+        for (method, _), (path, body) in ROUTES.items():
+            body = {"token": here.token} if path == "/login" else body
+            status, answer = await here.get(method, path, body)
+            if CANARY in json.dumps(body):
+                nothing = json.loads(json.dumps(body).replace(CANARY, NOTHING))
+                assert (status, answer.replace(CANARY.encode(), NOTHING.encode())) == await here.get(
+                    method, path, nothing
+                )
+                assert status == 404
+            else:
+                assert CANARY.encode() not in answer, path
+                assert status == {"/metrics": 403, "/ws": 404}.get(path, 200), path
+        _, told = await here.get("GET", "/whoami")
+        assert b'"groups": ["web"]' in told
+        for path in ("/config", "/status", "/timeline?start_date=now-1h&end_date=now"):
+            assert b"site" in (await here.get("GET", path))[1]
+
+
+# --- whatever happens -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+async def test_nothing_that_happens_tells_of_the_other_group(protocol: int, daemon: Daemon) -> None:
+    async with world(daemon) as here, here.ear() as ear:
+        await ear.ask({"hello": {"protocol": protocol}})
+        await ear.ask({"subscribe": ["site"]})
+        root = here.root
+        await root.request("killCron", JOB)
+        await here.has_ended(here.hidden_run)
+        await root.request("maintenance", {"end": {"machine": MACHINE}})
+        another = {**HIDDEN, f"{CANARY}-new": {"command": f"echo {CANARY}", "targets": [MACHINE]}}
+        here.configure(hidden=another, ours=OURS)
+        await root.request("reload", True)
+        await here.has_ended((await root.request("run", f"{CANARY}-new"))["job_instance"])
+        await root.request("maintenance", {"set": {"machine": "web1", "reason": "ours"}})
+        await root.request("maintenance", {"end": {"machine": "web1"}})
+        run = (await root.request("run", "site"))["job_instance"]
+        await here.has_ended(run)
+        await ear.hears(run)
+        await ear.hears('"is_complete": true')
+        await ear.hears('"reason": "ours"')
+        assert CANARY not in await ear.all()
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+async def test_a_job_that_changes_its_group_comes_and_goes_at_once(protocol: int, daemon: Daemon) -> None:
+    async with world(daemon) as here, here.ear() as ear:
+        await ear.ask({"hello": {"protocol": protocol}})
+        run = (await here.root.request("run", "wander"))["job_instance"]
+        await here.has_ended(run)
+        assert await ear.ask({"getRun": run}) == ("unknown_run", f"there is no run {run!r}")
+        ear.received.clear()
+        hidden = {name: each for name, each in HIDDEN.items() if name != "wander"}
+        here.configure(hidden=hidden, ours={**OURS, "wander": HIDDEN["wander"]})
+        await here.root.request("reload", True)
+        await ear.hears(run)  # the status, or the changes, of a job that is there now
+        assert (await ear.request("getRun", run))["cron"] == "wander"
+        assert (await ear.request("subscribe", {"cron": "wander", "job_instance": run}))["subscribed"] == ["wander"]
+        await ear.hears('"output_chunk"')
+        here.configure(hidden=HIDDEN, ours=OURS)
+        await here.root.request("reload", True)
+        while (await ear.request("unsubscribe", []))["subscribed"]:  # it ends by itself
+            await trio.sleep(0.05)
+        await ear.all()
+        since = len(ear.received)
+        await here.has_ended((await here.root.request("run", "wander"))["job_instance"])
+        assert await ear.ask({"getRun": run}) == ("unknown_run", f"there is no run {run!r}")
+        ear.received[:] = [each for each in ear.received if "unknown_run" not in each]
+        assert "wander" not in "\n".join((await ear.all()).splitlines()[since:])
+        assert CANARY not in await ear.all()
+
+
+async def test_who_comes_back_is_told_only_what_is_theirs(daemon: Daemon) -> None:
+    async with world(daemon) as here:
+        root_hello = await here.root.request("hello", {"protocol": 2})
+        async with here.ear() as ear:
+            told = await ear.request("hello", {"protocol": 2})
+            known = {"life": told["life"], "serial": told["serial"]}
+            await ear.hears('"snapshot"')
+        assert told["life"] != root_hello["life"]
+        await here.root.request("killCron", JOB)
+        await here.has_ended(here.hidden_run)
+        run = (await here.root.request("run", "site"))["job_instance"]
+        await here.has_ended(run)
+        async with here.ear() as ear:
+            assert (await ear.request("hello", {"protocol": 2, **known}))["resumed"]
+            await ear.hears(run)
+            everything = await ear.all()
+            assert CANARY not in everything
+            assert '"snapshot"' not in everything
+        async with here.ear() as ear:  # as if it had been told all that root was
+            stolen = {"life": root_hello["life"], "serial": root_hello["serial"]}
+            assert not (await ear.request("hello", {"protocol": 2, **stolen}))["resumed"]
+            assert CANARY not in await ear.all()
+
+
+async def test_what_is_theirs_is_all_there(daemon: Daemon) -> None:
+    async with world(daemon, role="operator") as here, here.ear() as ear:
+        await ear.request("hello", {"protocol": 2, "listen": False})
+        run = (await ear.request("run", "site"))["job_instance"]
+        await here.has_ended(run)
+        assert (await ear.request("getOutput", {"job_instance": run, "machine": "web1"}))["chunk"] == "site-output\n"
+        machines = {each["machine"]: each for each in (await ear.request("getMachines", {}))["machines"]}
+        assert {name: each["last"]["job_instance"] for name, each in machines.items()} == {"shared": run, "web1": run}
+        parts = (await ear.request("getMachine", "shared"))["parts"]
+        assert [each["job_instance"] for each in parts] == [run, here.our_run]
+        assert (await ear.request("next", {"count": 5}))["slots"][0]["cron"] == "site"
+        assert [each["cron"] for each in (await ear.request("getTimeline", SPAN))["content"]] == ["site"] * 8
+        assert (await ear.request("stats", "site"))["runs"] == 2
+        health = await ear.request("health", True)
+        assert (health["ready"], health["checks"]["store"], health["store"]) == (
+            True,
+            {"ok": True, "text": "well"},
+            None,
+        )
+        code, text = await ear.ask({"reload": True})
+        assert (code, text) == ("forbidden", "that concerns the jobs of all groups; token:ann is limited to web")
+        [audited] = [each for each in (await here.root.request("getAudit", {}))["entries"] if each["did"] == "reload"]
+        assert (audited["who"], audited["result"]) == ("token:ann", "forbidden")
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+
+def person(*groups: str, role: Role = Role.ADMIN) -> Person:
+    made = Credential(name="x", role=role, digest="", created_at=NOON, by="", groups=frozenset(groups) or None)
+    return Person(by="token:x", role=role, credential=made)
+
+
+def test_what_is_in_no_table_is_not_for_who_is_limited() -> None:
+    permissions.require(person(), object())
+    permissions.require_route(person(), "GET", "/new")
+    with pytest.raises(permissions.OfAllGroups):
+        permissions.require(person("web"), object())
+    with pytest.raises(permissions.OfAllGroups):
+        permissions.require_route(person("web"), "GET", "/new")
+    with pytest.raises(permissions.OfAllGroups):
+        permissions.require_route(person("web"), "HEAD", "/metrics")
+    with pytest.raises(permissions.Forbidden):
+        permissions.require(person("web", role=Role.VIEWER), verbs.Run("site"))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda commands: commands.hold("m1", "x", ""),
+        lambda commands: commands.release("m1", "x"),
+        lambda commands: commands.reload("x"),
+    ],
+)
+async def test_the_engine_that_they_are_given_has_nothing_for_all(ask: Any) -> None:
+    scene = Scene()
+    with pytest.raises(CommandRefused, match="of all groups") as refused:
+        await ask(LimitedCommands(scene, lambda name: name))
+    assert refused.value.code == "forbidden"
+    assert (scene.asked, scene.board.state.holds) == ([], {})
