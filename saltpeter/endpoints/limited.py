@@ -177,18 +177,18 @@ class LimitedCommands:
         self,
         job: str,
         by: str,
-        machine: str | None = None,
+        machines: Collection[str] | None = None,
         instance: str | None = None,
         manner: Manner = AS_THE_JOB_SAYS,
     ) -> Sequence[HandedOver]:
         self.defined(job)
-        return await self.whole.kill(job, by, machine, instance, manner)
+        return await self.whole.kill(job, by, machines, instance, manner)
 
     async def signal(
-        self, job: str, by: str, signal: str, machine: str | None = None, instance: str | None = None
+        self, job: str, by: str, signal: str, machines: Collection[str] | None = None, instance: str | None = None
     ) -> Sequence[HandedOver]:
         self.defined(job)
-        return await self.whole.signal(job, by, signal, machine, instance)
+        return await self.whole.signal(job, by, signal, machines, instance)
 
     async def ended(self, handed: HandedOver) -> Sequence[tuple[ExecutionId, Outcome]]:
         return await self.whole.ended(handed)

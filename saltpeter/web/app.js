@@ -47,7 +47,7 @@ function Frame({ tab }) {
     </nav>
     <${Liveness} />
     <div class="switches">
-      ${session.me.by_token && html`<button class="quiet" onClick=${logOut} title=${`You are ${session.me.name}, ${session.me.role}`}>Log out</button>`}
+      ${session.me.by_token && html`<button class="quiet" onClick=${logOut} title=${`You are ${session.me.name}, ${session.me.role}${session.me.groups ? ` of ${session.me.groups.join(', ')}` : ''}`}>Log out</button>`}
       <button class="quiet" onClick=${switchZone} title="Times: local, UTC, or the job's zone (u)">${zoneName()}</button>
       <button class="quiet" onClick=${switchTheme} title="Light, dark, or as the system has it (t)">
         ${themeName()}<span class="unseen"> theme</span>

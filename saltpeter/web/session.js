@@ -22,7 +22,7 @@ export function redraw() {
 const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
 export const session = {
   model: emptyModel(),
-  me: { name: null, role: null, login_required: false, by_token: false }, // as /whoami tells
+  me: { name: null, role: null, login_required: false, by_token: false, groups: null }, // as /whoami tells
   clockOffset: 0, // ms to add to this machine's clock for the daemon's
   route: parse(location.hash),
   link: new Link(`${scheme}://${location.host}/ws`, hello, heard, changed),
@@ -94,8 +94,11 @@ export async function start() {
   if (!session.me.login_required) session.link.retry();
 }
 
-/** Whether the person may run, kill and hold: a button that would be refused is not shown. */
+/** Whether the person may run and kill: a button that would be refused is not shown. */
 export const mayAct = () => session.me.role !== 'viewer';
+
+/** Whether they may also put machines under maintenance, which concerns everybody's jobs. */
+export const mayHold = () => mayAct() && !session.me.groups;
 
 export const now = () => Date.now() + session.clockOffset;
 export const ask = (verb, value, onId) => session.link.request(verb, value, onId);

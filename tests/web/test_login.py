@@ -77,3 +77,27 @@ def test_a_token_lets_in_and_a_viewer_has_no_buttons(refused_page: Page, own_dae
     expect(page.get_by_role("heading", level=1)).to_contain_text("some")  # the session goes on
     token(own_daemon, "revoke", "olga")
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
+def test_who_is_limited_to_a_group_finds_nothing_else(refused_page: Page, own_daemon: Served) -> None:
+    page = refused_page
+    own_daemon.write("some", some={**LOCAL, "command": "true"})
+    own_daemon.write("vault", gold={**LOCAL, "command": "true"})
+    own_daemon.begin()
+    limited = token(own_daemon, "add", "ann", "--role", "operator", "--group", "some")
+
+    page.goto(f"{own_daemon.url}#/jobs")
+    log_in(page, limited)
+    expect(page.get_by_role("button", name="Log out")).to_have_attribute("title", "You are token:ann, operator of some")
+    for name, found in (("now", "All quiet: 1 job"), ("jobs", "some"), ("machines", ""), ("timeline", "some")):
+        page.goto(f"{own_daemon.url}#/{name}")
+        expect(page.locator("main")).to_contain_text(found)
+        expect(page.locator("main")).not_to_contain_text("gold")
+        expect(page.get_by_role("button", name="Stop all new runs")).to_have_count(0)
+    page.goto(f"{own_daemon.url}#/job/some")
+    page.get_by_role("button", name="Run now").click()
+    page.get_by_role("dialog").get_by_role("button", name="Run now").click()
+    expect(page).to_have_url(re.compile(r"#/run/some_\d+"))
+    page.goto(f"{own_daemon.url}#/now")
+    expect(page.get_by_role("list", name="How the daemon fares")).to_contain_text("Store")
+    expect(page.get_by_role("list", name="How the daemon fares")).not_to_contain_text("Slots")

@@ -5,7 +5,7 @@ import { useKeys } from '../keys.js';
 import { endMaintenance, maintain } from '../operations.js';
 import { Ago, At, Empty, Failure, Lasting, Mark, plural, State } from '../parts.js';
 import { address, jobAddress, runAddress } from '../route.js';
-import { adjust, mayAct, useAnswer, useSession } from '../session.js';
+import { adjust, mayHold, useAnswer, useSession } from '../session.js';
 import { html, useMemo, useRef, useState } from '../ui.js';
 import { Windowed } from '../windowed.js';
 
@@ -37,12 +37,12 @@ export function MachinesPage({ route }) {
   };
   const flip = (name) => choose((old) => new Set(old.has(name) ? [...old].filter((each) => each !== name) : [...old, name]));
   const move = (by) => () => select(Math.max(0, Math.min(machines.length - 1, selected + by)));
-  const hold = () => mayAct() && chosen.size && maintain([...chosen], () => choose(new Set()));
+  const hold = () => mayHold() && chosen.size && maintain([...chosen], () => choose(new Set()));
   useKeys({
     '/': () => search.current.focus(),
     j: move(1), k: move(-1), ArrowDown: move(1), ArrowUp: move(-1),
     Enter: () => machines.length && (location.hash = machineAddress(machines[Math.max(0, selected)].name)),
-    x: () => mayAct() && selected >= 0 && flip(machines[selected].name),
+    x: () => mayHold() && selected >= 0 && flip(machines[selected].name),
     m: hold,
     Escape: () => (document.activeElement === search.current ? search.current.blur() : chosen.size ? choose(new Set()) : change({ q: '' })),
   });
@@ -55,8 +55,8 @@ export function MachinesPage({ route }) {
         ${Object.entries(FILTERS).map(([each, passes]) => html`<button aria-pressed=${String(each === filter)} onClick=${() => change({ filter: each })}>
           ${each} <span class="count">${roster.machines.filter(passes).length.toLocaleString('en')}</span></button>`)}
       </div>
-      ${mayAct() && html`<button disabled=${chosen.size === 0} title="Leave the chosen machines out of runs (m)" onClick=${hold}>Maintenance${chosen.size ? ` for ${chosen.size}` : ''}…</button>`}
-      ${mayAct() && html`<${Everything} maintenance=${model.maintenance} />`}
+      ${mayHold() && html`<button disabled=${chosen.size === 0} title="Leave the chosen machines out of runs (m)" onClick=${hold}>Maintenance${chosen.size ? ` for ${chosen.size}` : ''}…</button>`}
+      ${mayHold() && html`<${Everything} maintenance=${model.maintenance} />`}
       <p class="muted" role="status">${machines.length === roster.machines.length ? plural(machines.length, 'machine') : `${machines.length.toLocaleString('en')} of ${plural(roster.machines.length, 'machine')}`}</p>
     </div>
     ${model.maintenance.global && html`<p class="notice"><${Mark} state="paused" word="maintenance" />Maintenance of everything: no new runs start.</p>`}
@@ -93,7 +93,7 @@ const MARKED = { paused: 'under maintenance', lost: 'does not answer', failed: '
 function Row({ index, machine, selected, chosen, flip }) {
   const { name, state, parts, last, failures, failed } = machine;
   return html`<div id=${`row-${index}`} role="row" aria-rowindex=${index + 2} aria-selected=${String(selected || chosen)} class=${selected ? 'row selected' : 'row'}>
-    <span role="gridcell">${mayAct() && html`<input type="checkbox" tabindex="-1" aria-label=${`Choose ${name}`} checked=${chosen} onChange=${() => flip(name)} />`}</span>
+    <span role="gridcell">${mayHold() && html`<input type="checkbox" tabindex="-1" aria-label=${`Choose ${name}`} checked=${chosen} onChange=${() => flip(name)} />`}</span>
     <span role="gridcell"><${Mark} state=${state} word=${MARKED[state]} /></span>
     <span role="gridcell" class="cell-machine"><a href=${machineAddress(name)} tabindex="-1">${name}</a></span>
     <span role="gridcell" class="cell-runs">${parts.length > 0 && html`<a class="plain" tabindex="-1" href=${runAddress(parts[0].run, { m: name })}>${parts[0].job}</a>${parts.length > 1 ? html` <span class="muted">and ${parts.length - 1} more</span>` : ''}`}</span>
@@ -122,15 +122,15 @@ export function MachinePage({ route }) {
   const held = heldBy(model, name);
   const { result, error } = useAnswer('getMachine', { machine: name }, model.version, 3000);
   const ended = (result?.parts ?? []).map(asPart);
-  const hold = () => mayAct() && !held && maintain([name]);
+  const hold = () => mayHold() && !held && maintain([name]);
   useKeys({ m: hold });
   return html`<div class="page machine-page">
     <header class="title">
       <h1>${name}</h1>
       ${held && html`<${State} state="paused" word="under maintenance" />`}
       <span class="fill"></span>
-      ${mayAct() && !held && html`<button onClick=${hold}>Maintenance…</button>`}
-      ${mayAct() && held && !held.written && html`<button onClick=${() => endMaintenance(name)}>End maintenance</button>`}
+      ${mayHold() && !held && html`<button onClick=${hold}>Maintenance…</button>`}
+      ${mayHold() && held && !held.written && html`<button onClick=${() => endMaintenance(name)}>End maintenance</button>`}
     </header>
     ${held && html`<p class="notice"><${Mark} state="paused" word="maintenance" /><span>New runs leave it out${held.reason ? `: ${held.reason}` : ''}.
       ${held.by && ` Set by ${held.by}`}${held.until ? html`, until <${At} at=${Date.parse(held.until)} />` : held.written ? '' : ', until somebody ends it'}</span></p>`}

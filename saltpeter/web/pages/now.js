@@ -69,13 +69,13 @@ function Health({ health, model }) {
   const fatal = model.problems.filter((each) => each.fatal).length;
   return html`<ul class="health" aria-label="How the daemon fares">
     ${checks.salt && html`<${Sign} name="Salt" state=${checks.salt.ok ? 'ok' : 'failed'}>${checks.salt.ok ? 'answers' : checks.salt.text}<//>`}
-    <${Sign} name="Slots" state=${slots === 0 ? 'waiting' : late > VERY_LATE_S ? 'failed' : late > LATE_S ? 'paused' : 'ok'}>
-      ${slots === 0 ? 'none in the last hour' : html`${slots.toLocaleString('en')} in the last hour, at most ${span(late * 1000)} late`}<//>
+    ${slots !== null && html`<${Sign} name="Slots" state=${slots === 0 ? 'waiting' : late > VERY_LATE_S ? 'failed' : late > LATE_S ? 'paused' : 'ok'}>
+      ${slots === 0 ? 'none in the last hour' : html`${slots.toLocaleString('en')} in the last hour, at most ${span(late * 1000)} late`}<//>`}
     <${Sign} name="Daemon" state=${lag > STALLED_S ? 'paused' : 'ok'}>
-      ${lag > STALLED_S ? `stalled for ${span(lag * 1000)} in the last hour` : 'quick'}${since && html`, up for <${Lasting} from=${Date.parse(since)} />`}<//>
-    <${Sign} name="Store" state=${!checks.store.ok ? 'failed' : store.free_bytes < LITTLE_BYTES || store.set_aside ? 'paused' : 'ok'}>
-      ${checks.store.ok ? `${bytes(store.ledger_bytes + store.output_bytes)} used, ${bytes(store.free_bytes)} of the disk free` : checks.store.text}
-      ${store.set_aside > 0 && `; ${plural(store.set_aside, 'damaged file')} put aside`}<//>
+      ${lag > STALLED_S ? `stalled for ${span(lag * 1000)} in the last hour` : lag === null ? 'here' : 'quick'}${since && html`, up for <${Lasting} from=${Date.parse(since)} />`}<//>
+    <${Sign} name="Store" state=${!checks.store.ok ? 'failed' : store?.free_bytes < LITTLE_BYTES || store?.set_aside ? 'paused' : 'ok'}>
+      ${checks.store.ok && store ? `${bytes(store.ledger_bytes + store.output_bytes)} used, ${bytes(store.free_bytes)} of the disk free` : checks.store.text}
+      ${store?.set_aside > 0 && `; ${plural(store.set_aside, 'damaged file')} put aside`}<//>
     <${Sign} name="Configuration" state=${fatal ? 'failed' : model.problems.length ? 'paused' : 'ok'}>
       ${plural(model.jobs.size, 'job')}, ${model.problems.length ? plural(model.problems.length, 'problem') : 'no problems'}<//>
   </ul>`;
