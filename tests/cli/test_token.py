@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,6 +56,13 @@ async def test_a_token_opens_the_port_until_it_is_revoked(tmp_path: Path) -> Non
         hers = await daemon.command("audit", "--who", "token:alice", "--since", "1h", "--statedir", str(daemon.state))
         assert [line.split(b"\t")[4] for line in hers.stdout.splitlines()] == [b'{"job": "backup"}']
 
+        asked = await daemon.command("audit", "--json", "--socket", str(daemon.socket))
+        assert json.loads(asked.stdout) == json.loads(audited.stdout)
+        refused = await daemon.command("audit", "--url", url, "--token-file", str(file))
+        assert (refused.returncode, b"needs the role admin" in refused.stderr) == (1, True)
+        both = await daemon.command("audit", "--url", url, "--statedir", str(daemon.state))
+        assert (both.returncode, b"give one of them" in both.stderr) == (2, True)
+
         listed = await daemon.command("token", "list", "--json", "--statedir", str(daemon.state))
         assert [each["name"] for each in json.loads(listed.stdout)] == ["alice"]
         with trio.fail_after(60):
@@ -80,3 +88,19 @@ async def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     wrong = await command("token", "revoke", "bob", *place)
     assert (wrong.returncode, b"there is no token 'bob'" in wrong.stderr) == (1, True)
     assert b"alice\tviewer\t" in (await command("token", "list", *place)).stdout
+    assert b"without .yaml" in (await command("token", "add", "x", "--role", "viewer", "--group", "a/b", *place)).stderr
+
+
+async def test_the_groups_of_a_token_are_listed(tmp_path: Path) -> None:
+    place = ("--statedir", str(tmp_path))
+    made = await command("token", "add", "bob", "--role", "viewer", "--group", "web", "--group", "shop", *place)
+    assert b"the token of bob (viewer of shop, web)" in made.stderr
+    await command("token", "add", "alice", "--role", "admin", *place)
+    plain = (await command("token", "list", *place)).stdout.decode().splitlines()
+    assert [line.split("\t")[::4] for line in plain] == [["bob", "shop, web"], ["alice", ""]]
+    as_json = json.loads((await command("token", "list", "--json", *place)).stdout)
+    assert [each["groups"] for each in as_json] == [["shop", "web"], None]
+    shown = await command("token", "list", *place, env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "120"})
+    assert b"shop, web" in shown.stdout
+    audited = json.loads((await command("audit", "--json", *place)).stdout)
+    assert [each["what"].get("groups") for each in audited] == [["shop", "web"], None]

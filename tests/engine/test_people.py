@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -34,6 +35,33 @@ def test_a_token_is_known_until_it_is_revoked(tmp_path: Path) -> None:
     assert recognise(left, other) is not None
     people.revoke(path, "bob")
     assert watched.current() == ()
+
+
+def test_a_token_is_limited_to_groups_for_as_long_as_it_lives(tmp_path: Path) -> None:
+    path = tmp_path / TOKENS_FILE
+    people.add(path, "bob", Role.VIEWER, ("web", "shop", "web"), by="unix:root", at=NOON)
+    add(path, "alice")
+    assert [each.groups for each in people.load(path) or ()] == [frozenset({"web", "shop"}), None]
+    people.revoke(path, "alice")
+    assert [each.groups for each in people.load(path) or ()] == [frozenset({"web", "shop"})]
+
+
+@pytest.mark.parametrize("group", ["", "web.yaml", "conf.d/web", "we\nb"])
+def test_what_no_file_is_called_is_no_group(group: str, tmp_path: Path) -> None:
+    with pytest.raises(TokenError, match="cannot be a group of jobs"):
+        people.add(tmp_path / TOKENS_FILE, "bob", Role.VIEWER, (group,), by="unix:root", at=NOON)
+    assert not (tmp_path / TOKENS_FILE).exists()
+
+
+@pytest.mark.parametrize("limit", [{"groups": []}, {"groups": "web"}, {"groups": [7]}, {"hours": "9-17"}])
+def test_a_limit_that_is_not_understood_lets_nobody_in(limit: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / TOKENS_FILE
+    add(path, "alice")
+    written = json.loads(path.read_text())
+    written["tokens"][0] |= limit
+    path.write_text(json.dumps(written))
+    with pytest.raises(TokenError, match="is damaged"):
+        people.load(path)
 
 
 def test_the_file_holds_no_token_and_is_its_owners_only(tmp_path: Path) -> None:
