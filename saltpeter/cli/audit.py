@@ -43,10 +43,11 @@ def audit(
     """
     if where is not None and (config or statedir):
         raise click.UsageError("the audit is read from a state directory, or asked for with --url: give one of them")
-    wanted, place = Wanted(since, who), where
+    wanted, place = Wanted(since, who), str(where)
     if where is None:
         with plain_errors():
-            place = file = state_directory(config, statedir) / AUDIT_FILE
+            file = state_directory(config, statedir) / AUDIT_FILE
+            place = str(file)
             entries = [each.as_dict() for each in read(file) if wanted.takes(each)]
     else:
         entries = ask(where, lambda client: _ask_back(client, wanted))

@@ -145,7 +145,8 @@ def _note(
         known.changes.note(Change(Kind.RUN, name), whole.serial)
     for job in known.config.jobs.keys() - jobs.keys():
         _put_last(known.touched, job, whole.serial)
-        for run in known.runs_of(job):
+        of_it = known.last.get(job)
+        for run in (*known.runs_of(job), *([of_it] if of_it else ())):  # for who knew it before, the ended one as well
             known.changes.note(Change(Kind.RUN, run.id), whole.serial)
             for machine in run.executions:
                 known.changes.note(Change(Kind.MACHINE, run.id, machine), whole.serial)
