@@ -29,6 +29,8 @@ from saltpeter.logs import fields
 
 log = logging.getLogger(__name__)
 
+TASKS_AT_ONCE = 200  # that begin in one turn of the loop: ten thousand would hold everybody up
+
 _REMOVED = "Not launched: conf.d has the job no more"
 _TOO_MANY = "Not launched: too many machines had failed (max_failures)"
 
@@ -174,8 +176,10 @@ class Run:
             for ticket, phase in under_way.items():
                 services.start_soon(phase, name=f"{self.id} {ticket}")
             async with trio.open_nursery() as nursery:
-                for machine in machines:
+                for number, machine in enumerate(machines, start=1):
                     nursery.start_soon(self._guarded, machine, name=f"{self.id}@{machine}")
+                    if number % TASKS_AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
             services.cancel_scope.cancel()
         killed = self._targeting.cancelled_caught
         await self._end(Verdict.KILLED if killed else verdict(self.outcomes.values(), self.job.success))
