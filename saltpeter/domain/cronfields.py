@@ -126,6 +126,12 @@ def _made(fields: Fields) -> Walker | None:
 _shared = lru_cache(maxsize=4096)(_made)
 
 
+@lru_cache(maxsize=4096)
+def walked(walk: Walker, after: datetime) -> datetime | None:
+    """What `walk` finds, remembered: many jobs are due in the same second, and go by the same fields."""
+    return walk(after)
+
+
 def _croniter(fields: Fields) -> croniter:
     try:
         return _read(fields)

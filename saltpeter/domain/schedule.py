@@ -14,7 +14,7 @@ from itertools import islice, takewhile
 
 import attrs
 
-from saltpeter.domain.cronfields import Fields, ScheduleError, Walker, walker
+from saltpeter.domain.cronfields import Fields, ScheduleError, Walker, walked, walker
 
 __all__ = ["DayMatch", "Fields", "Misfire", "Passed", "Plan", "Schedule", "ScheduleError", "plan"]
 
@@ -129,7 +129,8 @@ class Schedule:
         return "second" if local.fold else "first"
 
     def _next_wall(self, after: datetime) -> datetime | None:
-        walls = [wall for each in self._walkers if (wall := each(after)) is not None]
+        second = after.replace(microsecond=0)  # slots are whole seconds, and jobs planned in the same one ask the same
+        walls = [wall for each in self._walkers if (wall := walked(each, second)) is not None]
         return min(walls, default=None)
 
     def __str__(self) -> str:
