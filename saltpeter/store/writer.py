@@ -27,7 +27,7 @@ from saltpeter.store.places import remove, size_of_journal
 from saltpeter.store.schema import SMALL_PAGE, connect, pragma
 from saltpeter.store.vitals import Vitals
 
-MAX_ITEMS = 1000  # of one group
+MAX_ITEMS = 100  # of one group: as many tasks go on in one turn of the loop
 MAX_BYTES = 8 * 1024 * 1024  # of one group: a few tens of milliseconds of an ordinary disk
 MAX_OPEN = 4  # database files
 FLUSH_S = 10.0  # at the end, for what is waiting

@@ -4,7 +4,8 @@
 
 The machines are as many as a target says: `m:1000`. What is published for them goes to the Unix socket FLEET, a line
 of JSON each; a target `broken:5` names machines that answer at once that they have no wrapper. A line that comes from
-there is answered with how the loop fared since the last one.
+there is answered with how the loop fared since the last one. Answers come ANSWER_S after the publish, for so long
+Salt takes at the least.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import trio
 from saltpeter import logs
 from saltpeter.daemon import Daemon, Ground
 from saltpeter.domain.job import Target
+from saltpeter.engine.gather import Pile
 from saltpeter.engine.lag import LagWatch
 from saltpeter.engine.launcher import Answer, Call, Launcher, StartWrapper
 from saltpeter.host import host
@@ -32,6 +34,7 @@ from saltpeter.launch.desk import Desk
 from tests.bench.machine import raise_limits
 
 NO_WRAPPER = 127
+ANSWER_S = 0.2
 
 
 @attrs.define(eq=False)
@@ -52,6 +55,13 @@ class SimulatedLauncher:
 
     _fleet: Fleet
     _desk: Desk = attrs.field(factory=Desk)
+    _answers: Pile[tuple[float, str, Answer]] = attrs.field(factory=Pile)  # with their times, on trio's clock
+
+    async def serve(self) -> None:
+        while True:
+            for at, ticket, answer in await self._answers.take():
+                await trio.sleep_until(at)
+                self._desk.post(ticket, answer)
 
     async def match(self, target: Target) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()
@@ -67,7 +77,8 @@ class SimulatedLauncher:
             await self._fleet.say({"at": at, "env": dict(call.env), "machines": list(machines)})
         for machine in machines:
             if machine.startswith("broken"):
-                self._desk.post(ticket, Answer(machine, NO_WRAPPER, "no such file"))
+                answer = Answer(machine, NO_WRAPPER, "no such file")
+                self._answers.put((trio.current_time() + ANSWER_S, ticket, answer))
 
     @asynccontextmanager
     async def answers(self, ticket: str) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:
@@ -87,6 +98,7 @@ class Plant(Daemon):
 
     async def _launchers(self, ground: Ground) -> dict[str, Launcher]:
         launcher = SimulatedLauncher(self.fleet)
+        ground.services.start_soon(launcher.serve)
         return {"salt": launcher, "local": launcher}
 
 
