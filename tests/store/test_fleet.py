@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import attrs
+import pytest
 
 from saltpeter.domain.events import CameLate, Ended, ExecutionId, RunEnded, RunStarted, Targeted
 from saltpeter.domain.job import Retention as Policy
@@ -30,12 +32,12 @@ class Story:
     store: SqliteStore
     at: datetime = NOON
 
-    async def ends(self, **outcomes: Outcome) -> str:
+    async def ends(self, job: str = "backup", **outcomes: Outcome) -> str:
         """A minute later, another run ends like that."""
         self.at += MINUTE
-        run = f"backup_{int(self.at.timestamp())}"
+        run = f"{job}_{int(self.at.timestamp())}"
         await self.store.commit(
-            RunStarted(run=run, job="backup", slot=self.at, by="schedule", token="t", at=self.at),
+            RunStarted(run=run, job=job, slot=self.at, by="schedule", token="t", at=self.at),
             Targeted(run=run, machines=tuple(outcomes), at=self.at),
             *(Ended(execution=ExecutionId(run, each), outcome=how, at=self.at) for each, how in outcomes.items()),
             RunEnded(run=run, verdict=Verdict.FAILED, at=self.at),
@@ -110,3 +112,44 @@ async def test_the_machines_of_an_older_ledger_are_known(tmp_path: Path) -> None
         assert known["db01"].last is not None
         assert known["db01"].last.code == 3
         assert [each.code for each in await store.done_on("db01")] == [3]
+
+
+# --- as far as some jobs tell ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_the_only_job_tells_is_all_that_there_is(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)  # noqa: S311  so that it can be told again
+    ends = [FINE, WRONG, KILLED, LOST, NO_RESPONSE, MAINTENANCE]
+    async with a_story(tmp_path) as story:
+        for _ in range(RING):
+            await story.ends(db01=chance.choice(ends), db02=chance.choice(ends))
+        assert await story.store.machines(among=["backup"]) == await story.store.machines()
+        for machine in ("db01", "db02"):
+            assert await story.store.done_on(machine, among=["backup"]) == await story.store.done_on(machine)
+        assert await story.store.machines(story.at, among=["backup"]) == await story.store.machines(story.at)
+
+
+async def test_what_other_jobs_did_on_a_machine_is_not_told(tmp_path: Path) -> None:
+    async with a_story(tmp_path) as story:
+        nightly = await story.ends("nightly", db01=FINE, db02=WRONG)
+        for _ in range(RING + 1):  # so often that the ring holds nothing else
+            await story.ends("often", db01=WRONG, db03=WRONG)
+        found = {each.machine: each for each in await story.store.machines(among=["nightly"])}
+        assert found.keys() == {"db01", "db02"}
+        assert (found["db01"].failures, found["db01"].failed, found["db02"].failures) == (0, None, 1)
+        assert found["db01"].ended_at == NOON + MINUTE
+        assert [each.execution.run for each in await story.store.done_on("db01", among=["nightly"])] == [nightly]
+        assert await story.store.done_on("db03", among=["nightly"]) == []
+        assert await story.store.machines(among=[]) == []
+
+
+async def test_a_machine_that_answers_somebody_is_not_silent(tmp_path: Path) -> None:
+    async with a_story(tmp_path) as story:
+        await story.ends("nightly", db01=NO_RESPONSE)
+        await story.ends("nightly", db01=LOST)
+        [told] = await story.store.machines(among=["nightly"])
+        assert told.silent_since == NOON + MINUTE
+        await story.ends("often", db01=FINE)
+        [told] = await story.store.machines(among=["nightly"])
+        assert (told.silent_since, told.failures) == (None, 2)
