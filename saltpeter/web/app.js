@@ -5,6 +5,7 @@ import { bindKeys } from './keys.js';
 import { failing } from './model.js';
 import { Operations } from './operations.js';
 import { ago } from './times.js';
+import { AuditPage } from './pages/audit.js';
 import { Login } from './pages/login.js';
 import { JobPage } from './pages/job.js';
 import { JobsPage } from './pages/jobs.js';
@@ -13,16 +14,17 @@ import { NowPage } from './pages/now.js';
 import { RunPage } from './pages/run.js';
 import { TimelinePage } from './pages/timeline.js';
 import { address } from './route.js';
-import { applyTheme, logOut, session, start, switchTheme, switchZone, themeName, useNow, useSession, zoneName } from './session.js';
+import { applyTheme, logOut, mayAudit, session, start, switchTheme, switchZone, themeName, useNow, useSession, zoneName } from './session.js';
 import { html, render, useEffect, useLayoutEffect } from './ui.js';
 
-const PAGES = { now: NowPage, jobs: JobsPage, job: JobPage, run: RunPage, timeline: TimelinePage, machines: MachinesPage, machine: MachinePage };
+const PAGES = { now: NowPage, jobs: JobsPage, job: JobPage, run: RunPage, timeline: TimelinePage, machines: MachinesPage, machine: MachinePage, audit: AuditPage };
 const TABS = [
   ['now', 'Now'],
   ['jobs', 'Jobs'],
   ['timeline', 'Timeline'],
   ['machines', 'Machines'],
 ];
+const AUDIT = ['audit', 'Audit'];
 const TAB_OF = { job: 'jobs', run: 'jobs', machine: 'machines' };
 
 function App() {
@@ -43,7 +45,7 @@ function Frame({ tab }) {
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <a class="brand" href=${address('now')}><img src="/web/icons/quiet.svg" alt="" width="20" height="20" />saltpeter</a>
     <nav aria-label="Pages">
-      ${TABS.map(([page, title]) => html`<a href=${address(page)} aria-current=${page === tab ? 'page' : null}>${title}</a>`)}
+      ${[...TABS, ...(mayAudit() ? [AUDIT] : [])].map(([page, title]) => html`<a href=${address(page)} aria-current=${page === tab ? 'page' : null}>${title}</a>`)}
     </nav>
     <${Liveness} />
     <div class="switches">

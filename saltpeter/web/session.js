@@ -100,6 +100,8 @@ export const mayAct = () => session.me.role !== 'viewer';
 /** Whether they may also put machines under maintenance, which concerns everybody's jobs. */
 export const mayHold = () => mayAct() && !session.me.groups;
 
+export const mayAudit = () => session.me.role === 'admin' && !session.me.groups;
+
 export const now = () => Date.now() + session.clockOffset;
 export const ask = (verb, value, onId) => session.link.request(verb, value, onId);
 

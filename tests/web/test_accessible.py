@@ -18,6 +18,7 @@ PAGES = {
     "timeline-list": "#/timeline?view=list",
     "machines": "#/machines",
     "machine": "#/machine/db07",
+    "audit": "#/audit",
 }
 SERIOUS = ("serious", "critical")
 STILL = "document.getAnimations().every((each) => each.playState !== 'running')"  # a colour on its way has no contrast

@@ -101,3 +101,13 @@ def test_who_is_limited_to_a_group_finds_nothing_else(refused_page: Page, own_da
     page.goto(f"{own_daemon.url}#/now")
     expect(page.get_by_role("list", name="How the daemon fares")).to_contain_text("Store")
     expect(page.get_by_role("list", name="How the daemon fares")).not_to_contain_text("Slots")
+    expect(page.get_by_role("link", name="Audit")).to_have_count(0)
+    page.get_by_role("button", name="Log out").click()
+
+    log_in(page, token(own_daemon, "add", "ada", "--role", "admin"))
+    page.get_by_role("link", name="Audit").click()
+    table = page.get_by_role("region", name="Who has changed what")
+    expect(table.get_by_role("row").nth(1)).to_contain_text("token add")
+    expect(table.get_by_role("row").nth(2)).to_contain_text("token:ann")
+    expect(table.get_by_role("row").nth(2)).to_contain_text('{"job":"some"')
+    expect(page.get_by_role("button", name="Older")).to_have_count(0)
