@@ -165,6 +165,7 @@ class Settings:
     respond_within_s: float = 15.0
     order_key: str | None = None  # the private key that launch orders are signed with
     order_valid_for_s: float = 3600.0
+    machine_keys: str | None = None  # the folder of the minions' public keys, where machines have to prove themselves
     tls_ca: str | None = None  # whom the daemon's certificate is by: a file of PEM, or "system"
     master_config: str = "/etc/salt/master"
     retention: Retention = Retention()

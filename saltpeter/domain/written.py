@@ -141,6 +141,7 @@ class WrittenSettings:
     executor: Executor | None = None
     respond_within: Seconds | None = None
     order_key: AbsolutePath | None = None
+    machine_keys: AbsolutePath | None = None
     order_valid_for: OrderSeconds | None = None
     tls_ca: TrustAnchor | None = None
     master_config: AbsolutePath | None = None

@@ -17,7 +17,7 @@ from saltpeter.endpoints.intake import Intake
 from saltpeter.endpoints.session import Session
 from saltpeter.endpoints.strangers import MOST
 from saltpeter.endpoints.throttle import Lines
-from saltpeter.engine.execution import BadToken, Roster, UnknownExecution, Watch
+from saltpeter.engine.execution import BadToken, NotProven, Roster, UnknownExecution, Watch
 from saltpeter.logs import fields
 from sp_wrapper import frames, wire
 
@@ -93,9 +93,12 @@ class MachinesEndpoint:
 
     async def _find(self, about: wire.About, hello: wire.Connect) -> Watch:
         try:
-            watch = await self._roster.find(about.job_instance, about.machine, hello.attempt, hello.token, hello.secret)
+            who = (about.job_instance, about.machine, hello.attempt)
+            watch = await self._roster.find(*who, hello.token, hello.secret, proof=hello.proof)
         except UnknownExecution as exc:
             raise Refused("JOB_NOT_FOUND", "no such execution is running") from exc
+        except NotProven as exc:
+            raise Refused("BAD_TOKEN", str(exc)) from exc
         except BadToken as exc:
             raise Refused("BAD_TOKEN", "the token is not that run's, or another wrapper speaks for it there") from exc
         if watch.job_name != about.job_name:

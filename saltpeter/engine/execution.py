@@ -58,6 +58,10 @@ class BadToken(Exception):
     """The token is not that run's, or the secret not that of its wrapper on that machine (BAD_TOKEN)."""
 
 
+class NotProven(BadToken):
+    """Nothing shows that the wrapper is on that machine; the text may be told."""
+
+
 class Watch(Protocol):
     """What the machines endpoint does with one execution. Found through `Roster.find`.
 
@@ -102,7 +106,9 @@ class Watch(Protocol):
 class Roster(Protocol):
     """All executions that a wrapper may speak for: watched, awaited, or ended."""
 
-    async def find(self, instance: str, machine: str, attempt: int, token: str, secret: str = "") -> Watch:
+    async def find(
+        self, instance: str, machine: str, attempt: int, token: str, secret: str = "", *, proof: str = ""
+    ) -> Watch:
         """Raises UnknownExecution or BadToken. An empty token is only right where legacy wrappers are allowed, an
         empty secret only where none has been shown before."""
 
@@ -316,6 +322,11 @@ class Execution:
             log.info("WebSocket: Sent kill signal to %s", self.id, extra=fields("kill.sent", run=self.id.run))
 
     # --- what its wrapper says -------------------------------------------------------------------
+
+    @property
+    def is_bound(self) -> bool:
+        """Somebody has shown a secret, and speaks for it."""
+        return bool(self._bound)
 
     def recognises(self, secret: str) -> bool:
         """Whether who shows `secret` may speak for it: the first secret that is shown is its own from then on.

@@ -14,6 +14,7 @@ from saltpeter.domain.events import Ended, ExecutionId, Retrying, RunEnded, RunS
 from saltpeter.domain.jobkeys import MOST_RETRIES
 from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict
+from saltpeter.engine import identity
 from saltpeter.engine.definition import definition
 from saltpeter.engine.execution import BadToken, Execution, UnknownExecution
 from saltpeter.engine.means import Means
@@ -49,8 +50,11 @@ class Roster:
     history: Remembered
     _one_by_one: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
-    async def find(self, instance: str, machine: str, attempt: int, token: str, secret: str = "") -> Execution:
-        """Raises UnknownExecution, or BadToken where the token is not the run's or the secret another wrapper's."""
+    async def find(
+        self, instance: str, machine: str, attempt: int, token: str, secret: str = "", *, proof: str = ""
+    ) -> Execution:
+        """Raises UnknownExecution, or BadToken where the token is not the run's, the secret another wrapper's, or the
+        first one of a machine that has to prove itself and does not."""
         wanted = ExecutionId(instance, machine, attempt)
         execution = self.means.executions.find(wanted)
         if execution is None:
@@ -58,6 +62,9 @@ class Roster:
                 execution = self.means.executions.find(wanted) or await self._from_the_past(wanted, token)
         if not self.means.may_speak(execution.token, token):
             raise BadToken(f"the token is not that of {instance}")
+        keys = self.means.machine_keys(execution.job)
+        if keys is not None and not execution.is_bound:
+            identity.check(keys, wanted, secret, proof)
         if not execution.recognises(secret):
             raise BadToken(f"another wrapper speaks for {wanted}")
         return execution

@@ -36,6 +36,11 @@ class Means:
         """The way to the job's machines."""
         return self.launchers["local" if job.target.type is TargetType.LOCAL else self.settings().executor]
 
+    def machine_keys(self, job: Job) -> str | None:
+        """Where the keys lie by which the job's machines prove themselves; None where they need not, as this host."""
+        through_salt = job.target.type is not TargetType.LOCAL and self.settings().executor == "salt"
+        return self.settings().machine_keys if through_salt else None
+
     def maintenance(self) -> Maintenance:
         """What is under maintenance now."""
         return self.record.board.state.maintenance(self.now())

@@ -105,6 +105,8 @@ class Orders:
         if settings.tls_certificate is not None:
             known_by = await trio.to_thread.run_sync(handed_over, settings.tls_certificate, settings.tls_ca)
             env = {**env, **known_by}
+        if self.means.machine_keys(self.job) is not None:
+            env = {**env, "SP_PROVE_MACHINE": "1"}
         if settings.order_key is not None:
             env = await signed(env, self.run, machines, settings.order_key)
         return StartWrapper(path=self.job.wrapper.path, env=env)

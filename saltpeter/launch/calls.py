@@ -32,6 +32,7 @@ MACHINE_MARK = "SP_MACHINE_ID"
 
 # One order goes to many machines, and each fills in its own id, as Salt knows it, by Salt's own template engine.
 _MACHINE = MACHINE_MARK + "={{ opts.id | quote }}"
+_KEY = "SP_MACHINE_KEY={{ opts.pki_dir | quote }}/minion.pem"
 
 TRIMMED = "VALUE_TRIMMED"  # what Salt puts in the place of a value that exceeds the master's max_event_size
 TRIMMED_TEXT = "[SALTPETER: the output is larger than Salt's max_event_size; Salt dropped it]\n"
@@ -82,9 +83,10 @@ def new_ticket(now: datetime) -> str:
 def order(call: Call) -> Order:
     """What Salt is asked to do for `call`."""
     match call:
+        case StartWrapper() if "SP_PROVE_MACHINE" in call.env:
+            return _wrapper(call, _MACHINE, _KEY)
         case StartWrapper() | AskStatus() | KillThroughWrapper():
-            # by way of env, whose 126, 127 and texts tell what is wrong with the file; shells differ in their words
-            return _run_all(f"exec env {_MACHINE} {_literal(shlex.join(wrapper_command(call)))}", env=wrapper_env(call))
+            return _wrapper(call, _MACHINE)
         case StartPlain():
             # not an assignment before the command: only what a process starts with can be seen from outside
             shell = f'exec env {_MACHINE} "${{BASH:-/bin/sh}}" -c {_literal(shlex.quote(call.command))}'
@@ -97,6 +99,12 @@ def order(call: Call) -> Order:
             return Order("test.ping", {})
         case _:
             assert_never(call)
+
+
+def _wrapper(call: StartWrapper | AskStatus | KillThroughWrapper, *assignments: str) -> Order:
+    """By way of env, whose 126, 127 and texts tell what is wrong with the file; shells differ in their words."""
+    words = [*assignments, _literal(shlex.join(wrapper_command(call)))]
+    return _run_all(f"exec env {' '.join(words)}", env=wrapper_env(call))
 
 
 def plain_env(call: StartPlain) -> dict[str, str]:

@@ -90,7 +90,9 @@ class Known:
     watched: Watched
     token: str = SESAME
 
-    async def find(self, instance: str, machine: str, attempt: int, token: str, secret: str = "") -> Watched:
+    async def find(
+        self, instance: str, machine: str, attempt: int, token: str, secret: str = "", *, proof: str = ""
+    ) -> Watched:
         if ExecutionId(instance, machine, attempt) != self.watched.id:
             raise UnknownExecution
         if token != self.token:

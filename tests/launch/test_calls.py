@@ -79,6 +79,16 @@ def test_a_wrapper_is_started_by_env_with_its_environment() -> None:
     assert rendered(order.kwargs["cmd"]) == "exec env SP_MACHINE_ID=m1 /opt/w.py"
 
 
+def test_a_machine_that_is_to_prove_itself_is_told_where_its_key_lies() -> None:
+    order = calls.order(StartWrapper(path="/opt/w.py", env={"SP_PROVE_MACHINE": "1"}))
+    text = TEMPLATES.from_string(order.kwargs["cmd"]).render(opts={"id": "m1", "pki_dir": "/etc/salt's/pki"})
+    assert shlex.split(text)[2:] == [
+        "SP_MACHINE_ID=m1",
+        "SP_MACHINE_KEY=/etc/salt's/pki/minion.pem",
+        "/opt/w.py",
+    ]
+
+
 # what means something to a shell or to a template engine
 TRICKY = st.one_of(
     st.sampled_from(["{{ 1 }}", "{% if %}", "{#", "a b", "'", '"', "$HOME", "`id`", "\\", "-n", "ü", "*", "#x", "~"]),

@@ -24,6 +24,7 @@ class Account:
     journal: Journal
     request: Callable[[channel.Request], Awaitable[None]]
     reader: SpoolReader
+    proof: str = attrs.field(default="", repr=False)  # of which machine this is
     outbox: Outbox = attrs.field(factory=Outbox)
     length: int = attrs.field(default=0, init=False)  # bytes that can be read from the spool
     paused: bool = attrs.field(default=False, init=False)

@@ -105,6 +105,7 @@ class Conversation:
             version=__version__,
             token=wanted.token,
             secret=wanted.secret,
+            proof=self.account.proof,
             sent=self.account.length,
             attempt=wanted.attempt,
             wants_secrets=self.account.job.waiting,

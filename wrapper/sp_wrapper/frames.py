@@ -214,6 +214,7 @@ _FROM_WRAPPER: Mapping[str, Callable[[Mapping[str, Any]], wire.FromWrapper]] = {
         version=_text(f, "version", ""),
         token=_text(f, "token", ""),
         secret=_text(f, "secret", ""),
+        proof=_text(f, "proof", ""),
         sent=_count_or_none(f, "sent"),
         attempt=_count(f, "attempt", 1),
         wants_secrets=_flag(f, "wants_secrets"),

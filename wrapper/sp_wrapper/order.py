@@ -25,8 +25,8 @@ class OrderError(Exception):
 _Fields = namedtuple(
     "_Fields",
     "url token secret job instance machine attempt command cwd user timeout_s kill_signal grace_s allow_overlap"
-    " tls_ca tls_fingerprint lockfile output_limit interval_s loglevel logdir report_for_s secrets secrets_within_s"
-    " mask_secrets",
+    " machine_key tls_ca tls_fingerprint lockfile output_limit interval_s loglevel logdir report_for_s secrets"
+    " secrets_within_s mask_secrets",
 )
 
 
@@ -48,6 +48,7 @@ class Order(_Fields):
     kill_signal: int
     grace_s: float
     allow_overlap: bool
+    machine_key: str  # where the minion's private key lies, to prove with it which machine this is; "": not asked for
     tls_ca: str  # PEM, whom the daemon's certificate must be by; "": whom the machine trusts
     tls_fingerprint: str  # instead: the SHA-256 that the certificate must have, in lower-case hex
     lockfile: str
@@ -78,6 +79,7 @@ def parse(environ: Mapping[str, str]) -> Order:
         kill_signal=_signal(environ),
         grace_s=_number(environ, "SP_KILL_GRACE", 5),
         allow_overlap=_flag(environ, "SP_ALLOW_OVERLAP"),
+        machine_key=_needed(environ, "SP_MACHINE_KEY") if _flag(environ, "SP_PROVE_MACHINE") else "",
         tls_ca=environ.get("SP_TLS_CA", ""),
         tls_fingerprint=_fingerprint(environ),
         lockfile=environ.get("SP_LOCKFILE", ""),

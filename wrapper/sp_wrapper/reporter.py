@@ -12,7 +12,7 @@ import attrs
 import trio
 from exceptiongroup import BaseExceptionGroup, catch
 
-from sp_wrapper import channel, ending, link, trust
+from sp_wrapper import channel, ending, identity, link, trust
 from sp_wrapper.account import Account
 from sp_wrapper.conversation import Conversation
 from sp_wrapper.journal import Journal
@@ -34,7 +34,7 @@ def report(job: channel.Job, supervisor: socket.socket, timing: link.Timing = DE
             except OSError:  # the supervisor is gone: `_follow` sees it too
                 account.journal.note(f"could not hand over {what}")
 
-        account = Account(job, Journal(job.order), request, SpoolReader(job.claim.path))
+        account = Account(job, Journal(job.order), request, SpoolReader(job.claim.path), proof)
         account.length = account.reader.end()  # an earlier reporter may have come far
         reporter = Reporter(account, timing)
         async with trio.open_nursery() as nursery:
@@ -43,6 +43,7 @@ def report(job: channel.Job, supervisor: socket.socket, timing: link.Timing = DE
             nursery.cancel_scope.cancel()
         return DELIVERED if delivered else GAVE_UP
 
+    proof = _proof(job)
     return trio.run(run)
 
 
@@ -52,10 +53,20 @@ async def report_leftover(job: channel.Job, timing: link.Timing = DEFAULT_TIMING
     async def request(_: object) -> None:
         """There is nobody left to ask."""
 
-    account = Account(job, Journal(job.order), request, SpoolReader(job.claim.path))
+    proof = await trio.to_thread.run_sync(_proof, job)
+    account = Account(job, Journal(job.order), request, SpoolReader(job.claim.path), proof)
     reporter = Reporter(account, timing)
     reporter.end(inf)  # the caller has a limit of its own
     return await reporter.run()
+
+
+def _proof(job: channel.Job) -> str:
+    """Which machine this is, proven; "" where that is not asked for, or cannot be done. Blocks."""
+    try:
+        return identity.prove(job.order)
+    except identity.NoProof as exc:
+        Journal(job.order).note(str(exc))
+        return ""
 
 
 @attrs.define

@@ -14,7 +14,7 @@ SIGNER = "saltpeter"
 BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 
 NAMES, SIGNATURE = "SP_SIGNED", "SP_SIGNATURE"
-UNSIGNED = frozenset({NAMES, SIGNATURE, "SP_MACHINE_ID", "SP_STATEDIR", "SP_SECRET"})
+UNSIGNED = frozenset({NAMES, SIGNATURE, "SP_MACHINE_ID", "SP_MACHINE_KEY", "SP_STATEDIR", "SP_SECRET"})
 MARK_BYTES = 4
 
 
@@ -32,3 +32,9 @@ def is_for(marks: bytes, run: str, machine: str) -> bool:
     """Is `machine` among those that the order is for?"""
     own = mark(run, machine)
     return any(marks[at : at + MARK_BYTES] == own for at in range(0, len(marks), MARK_BYTES))
+
+
+def claimed(run: str, machine: str, attempt: int, secret: str) -> bytes:
+    """What a machine's own key signs, where the daemon wants that: that who shows `secret` is on `machine`."""
+    shown = sha256(secret.encode(errors="surrogateescape")).hexdigest()
+    return "\0".join(("saltpeter-machine", run, machine, str(attempt), shown)).encode(errors="surrogateescape")

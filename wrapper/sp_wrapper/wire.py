@@ -63,13 +63,15 @@ class Usage:
 class Connect:
     """First frame of each connection. `sent` is how many bytes the command has written so far.
 
-    `secret` is the wrapper's own, made when it claimed the run. The first that is shown counts from then on.
+    `secret` is the wrapper's own, made when it claimed the run. The first that is shown counts from then on. `proof`,
+    by the machine's own key, shows where that was, to a daemon that wants it.
     """
 
     TYPE: ClassVar[str] = "connect"
     version: str = ""
     token: str = attrs.field(default="", repr=False)
     secret: str = attrs.field(default="", repr=False)
+    proof: str = attrs.field(default="", repr=False)
     sent: int | None = None  # None: a wrapper of 0.9.x, which knows no offsets
     attempt: int = 1
     wants_secrets: bool = False  # the command waits for the values that its order only names
