@@ -24,7 +24,7 @@ from saltpeter.endpoints.permissions import OF_ROUTES
 from saltpeter.host import SOCKET_VARIABLE
 from saltpeter.lab import free_ports
 from tests.cli.conftest import Said, Shell
-from tests.helpers.daemon import Daemon, Watch, command
+from tests.helpers.daemon import MARK, Daemon, Watch, command
 from tests.helpers.hostile import (
     ANY_BYTES,
     ANY_TEXT,
@@ -59,9 +59,10 @@ class World(Daemon):
         outputs = self.directory / "outputs"
         outputs.write_bytes(ANY_BYTES)
         liar = str(lying_wrapper(self.directory / "liar"))
-        lying = {LIES: job(wrapper_path=liar), REFUSES: job(wrapper_path=liar, env={"REFUSE": "1"})}
+        mark = {MARK: self.mark}
+        lying = {LIES: job(wrapper_path=liar, env=mark), REFUSES: job(wrapper_path=liar, env={**mark, "REFUSE": "1"})}
         strange = os.fsencode(self.conf_d) + b"/" + STRANGE_FILE + b".yaml"
-        Path(os.fsdecode(strange)).write_text(yaml_of({**jobs(outputs), **lying}))
+        Path(os.fsdecode(strange)).write_text(yaml_of({**jobs(outputs, **mark), **lying}))
         wrong = job(user=ANY_TEXT, cwd=ANY_TEXT, targets=[ANY_TEXT], colour=ANY_TEXT, timezone=ANY_TEXT, secret_env=3)
         (self.conf_d / "bad.yaml").write_text(yaml_of({BAD: wrong, ANY_TEXT: job()}))
         (self.conf_d / "worse.yaml").write_text('x: {"\\uD800": 1, command: "\\xZZ"\n\t- \x1b[2J')
@@ -229,7 +230,7 @@ def test_every_route_answers_in_its_form(path: str, world: World) -> None:
     assert headers["x-content-type-options"] == "nosniff"
     if headers["content-type"] == "application/json":
         json.loads(body)
-        assert body.isascii()
+        assert not re.search("[\x00-\x1f]", body.decode().removesuffix("\n"))
     elif path == "/metrics":
         assert [*text_string_to_metric_families(body.decode())]
         assert not unseemly(body.decode())

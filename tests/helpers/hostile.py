@@ -42,9 +42,9 @@ def job(command: str = "true", **more: Any) -> dict[str, Any]:
     return {"command": command, "schedule": "@yearly", "targets": ["m1"], **more}
 
 
-def jobs(outputs: Path) -> dict[str, dict[str, Any]]:
+def jobs(outputs: Path, **env: str) -> dict[str, dict[str, Any]]:
     """By their names; `outputs` is a file that they print. The first runs everywhere, the others on two machines."""
-    told = {"description": ANY_TEXT, "owner": ANY_TEXT, "tags": [ANY_TEXT], "env": {"X": ANY_TEXT}}
+    told = {"description": ANY_TEXT, "owner": ANY_TEXT, "tags": [ANY_TEXT], "env": {**env, "X": ANY_TEXT}}
     made = {name: job(f"cat {outputs}", targets=[name, PROPER["html"]], **told) for name in PROPER.values()}
     made[PROPER["html"]]["targets"] = EVERYWHERE
     return made
