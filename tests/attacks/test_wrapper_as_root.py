@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import attrs
@@ -164,6 +165,32 @@ def test_a_log_that_others_have_laid_there_is_not_written(kind: str, tmp_path: P
     journal.Journal(order(SP_WRAPPER_LOGDIR=str(trap))).note("a line")
     assert precious.read_text() == "as it was"
     assert kind != "theirs" or not log.read_text()
+
+
+def test_who_changes_the_log_while_it_is_written_gains_nothing(tmp_path: Path, trap: Path) -> None:
+    """Links come and go under its name as fast as they can: no moment is the right one."""
+    log, precious, over = trap / journal.FILE_NAME, tmp_path / "precious", threading.Event()
+    precious.write_text("as it was")
+
+    def change() -> None:
+        draft = trap / "draft"
+        while not over.is_set():
+            draft.symlink_to(precious)
+            draft.replace(log)
+            draft.touch()
+            draft.replace(log)
+            log.unlink()
+
+    attacker = threading.Thread(target=change)
+    attacker.start()
+    try:
+        writer = journal.Journal(order(SP_WRAPPER_LOGDIR=str(trap)))
+        for number in range(3000):
+            writer.note(f"line {number}")
+    finally:
+        over.set()
+        attacker.join()
+    assert precious.read_text() == "as it was"
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
