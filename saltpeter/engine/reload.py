@@ -34,6 +34,7 @@ from saltpeter.logs import fields
 
 LOOK_EVERY_S = 3.0  # for what file events do not tell: network file systems, a directory that was replaced
 SETTLE_S = 0.05  # so that one save is one reload
+STEP_MS = 100  # watchfiles wakes up so often to ask whether to go on: every 10 ms took as much as all else while idle
 AFTER_UNKNOWN_S = 1.0  # such a file may change all the time
 
 log = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ async def _wake_by_events(path: str, wake: Callable[[], None], stop: trio.Event)
     """Until `stop` is set, or an event cannot be told. Raises OSError."""
     unknown: list[BaseExceptionGroup[RuntimeError]] = []
     with catch({RuntimeError: unknown.append}):
-        async for _ in watchfiles.awatch(path, watch_filter=None, stop_event=stop, step=10, debounce=200):
+        async for _ in watchfiles.awatch(path, watch_filter=None, stop_event=stop, step=STEP_MS, debounce=200):
             wake()
     if unknown:  # watchfiles tells nothing of a file whose name is not UTF-8, and goes no further
         log.debug("An event in %s is unknown: %s", path, unknown[0].exceptions[0])

@@ -62,7 +62,8 @@ class Scheduler:
             self.board.post(NextSlot(job=name, slot=None))
         answered, self.answered = self.answered, {}  # a job that comes back later counts from then on
         new: list[Awaited] = []
-        for number, job in enumerate(job for job in config.jobs.values() if job.enabled):
+        changed = [job for job in config.jobs.values() if job.enabled and self._jobs.get(job.name) is not job]
+        for number, job in enumerate(changed):
             before = self._jobs.get(job.name)
             self._jobs[job.name] = job
             if before is not None and before.schedule == job.schedule:
