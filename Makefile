@@ -28,7 +28,8 @@ bench:
 	$(PYTHON) dev.py setup
 	.venv/bin/python -m tests.bench $(BENCH)
 
-# FUZZ_SECONDS for each target; what is found is kept below tests/fuzz/corpus, as crash-...
+# FUZZ_SECONDS for each target, with a seed of its own, which is printed (`python -m tests.fuzz.run NAME --seed N` goes the
+# same way again); what is found is kept below tests/fuzz/corpus, as crash-...
 fuzz:
 	$(PYTHON) dev.py setup
 	FUZZ_SECONDS=$(FUZZ_SECONDS) .venv/bin/pytest tests/fuzz -s
