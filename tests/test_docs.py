@@ -136,6 +136,12 @@ def test_the_readme_names_every_command() -> None:
     assert named >= main.commands.keys()
 
 
+def test_the_page_about_the_command_line_names_every_command() -> None:
+    page = ROOT / "docs" / "command-line.md"
+    rows = [re.findall(r"`([a-z-]+)", line.split(" | ")[0]) for line in page.read_text().splitlines() if "|" in line]
+    assert {name for row in rows for name in row} >= main.commands.keys()
+
+
 def test_a_command_that_does_not_exist_would_be_noticed() -> None:
     for line in ("saltpeter chekc DIR", "saltpeter run", "saltpeter kill --all backup", "saltpeter check a b"):
         [(_, words)] = commands_in([Excerpt(ROOT, 0, "sh", line)])
