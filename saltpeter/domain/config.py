@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 
+_UTC = ("UTC", "UCT", "Universal", "Zulu")  # by its names, which may have Etc/ in front
+
+
 @attrs.frozen(kw_only=True)
 class Host:
     """What holds on the daemon's host where no file says otherwise."""
@@ -122,7 +125,7 @@ def notes(config: Config) -> Iterator[Problem]:
     """Where a job of `config` means something else here than in the saltpeter before 1.0, which knew UTC only."""
     for job in config.jobs.values():
         zoned = config.settings.timezone or job.written.keys() & {"timezone", "utc"}
-        if not zoned and str(job.schedule.zone) != "UTC":
+        if not zoned and str(job.schedule.zone).removeprefix("Etc/") not in _UTC:
             text = f"its times are of the host's zone, {job.schedule.zone}; the older saltpeter always used UTC"
             yield Problem(job.path, job.line, job.name, "timezone", text, fatal=False)
         both = job.schedule.fields.restricts_both_days and "day_match" not in job.written

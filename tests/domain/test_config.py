@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from textwrap import dedent, indent
 from zoneinfo import ZoneInfo
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -520,6 +521,13 @@ def test_notes_for_those_who_come_from_the_older_saltpeter() -> None:
         (1, "local", "timezone", False),
         (2, "either", "day_match", False),
     ]
+
+
+@pytest.mark.parametrize("name", ["UTC", "Etc/UTC", "Etc/Zulu"])
+def test_on_a_host_whose_zone_is_utc_there_is_nothing_to_note_about_it(name: str) -> None:
+    written = parse_file("/conf.d/a.yaml", "local: {schedule: '@daily', command: x, targets: '*'}")
+    host = attrs.evolve(HOST, zone=ZoneInfo(name))
+    assert list(notes(assemble([written], None, host, NOW).config)) == []
 
 
 def test_a_thousand_jobs_are_read_within_a_second() -> None:
