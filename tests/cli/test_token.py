@@ -53,11 +53,16 @@ async def test_a_token_opens_the_port_until_it_is_revoked(tmp_path: Path) -> Non
             ("token", "run", "forbidden"),
             ("unix", "kill", "unknown_job"),
         ]
-        hers = await daemon.command("audit", "--who", "token:alice", "--since", "1h", "--statedir", str(daemon.state))
-        assert [line.split(b"\t")[4] for line in hers.stdout.splitlines()] == [b'{"job": "backup"}']
+        told_of_her = await daemon.command(
+            "audit", "--who", "token:alice", "--since", "1h", "--statedir", str(daemon.state)
+        )
+        assert [line.split(b"\t")[4] for line in told_of_her.stdout.splitlines()] == [b'{"job": "backup"}']
 
         asked = await daemon.command("audit", "--json", "--socket", str(daemon.socket))
         assert json.loads(asked.stdout) == json.loads(audited.stdout)
+        hers = ("--since", "1h", "--who", "token:alice", "--json", "--socket", str(daemon.socket))
+        asked = await daemon.command("audit", *hers)
+        assert [each["did"] for each in json.loads(asked.stdout)] == ["run"]
         refused = await daemon.command("audit", "--url", url, "--token-file", str(file))
         assert (refused.returncode, b"needs the role admin" in refused.stderr) == (1, True)
         both = await daemon.command("audit", "--url", url, "--statedir", str(daemon.state))
