@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from wsproto.connection import Connection, ConnectionType
 
+from tests.bench import growth
 from tests.bench.frame import (
     BEGIN,
     END,
@@ -19,6 +20,7 @@ from tests.bench.frame import (
     into_page,
     percentile,
 )
+from tests.bench.growth import growths
 from tests.bench.swarm import masked
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -47,6 +49,20 @@ def test_only_the_figures_of_a_page_are_replaced() -> None:
     with pytest.raises(ValueError, match="no place"):
         into_page("a page", "new")
     assert into_page(PAGE.read_text(), "new") != PAGE.read_text()
+
+
+def test_what_was_measured_of_several_sizes_tells_how_it_grows() -> None:
+    made = Sheet("Some row")
+    for size, used in (("10,000", 400.0), ("100", 4.0), ("1,000", 39.0)):
+        made.add(f"{size} wrappers", "CPU", "%", [used])
+        made.add(f"{size} wrappers", "lost", "", [0.0])
+    made.add("1,000 others", "CPU", "%", [1.0])
+    by_what = {each.what: each for each in growths(made.results)}
+    cpu, lost = by_what["N wrappers: CPU"], by_what["N wrappers: lost"]
+    assert list(cpu.values.items()) == [(100, 4.0), (1000, 39.0), (10_000, 400.0)]
+    assert cpu.tenfold == pytest.approx(10.0)
+    assert lost.tenfold is None
+    assert "| N wrappers: CPU | 100: 4; 1,000: 39; 10,000: 400 % | 10 |" in growth.as_markdown(made.results)
 
 
 def test_percentiles() -> None:

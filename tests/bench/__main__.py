@@ -21,6 +21,7 @@ import trio
 from tests.bench import (
     clients,
     following,
+    growth,
     heartbeats,
     history,
     idle,
@@ -68,7 +69,7 @@ def main() -> None:
     if wanted.json:
         wanted.json.write_text(as_json(results, about()) + "\n")
     if wanted.page:
-        figures = f"{in_words(about())}\n\n{as_markdown(results)}\n"
+        figures = f"{in_words(about())}\n\n{as_markdown(results)}\n\n{growth.as_markdown(results)}\n"
         wanted.page.write_text(into_page(wanted.page.read_text(), figures))
 
 

@@ -20,7 +20,7 @@ class Target:
         return value >= self.limit if self.at_least else value <= self.limit
 
     def __str__(self) -> str:
-        return f"{'≥' if self.at_least else '≤'} {_figure(self.limit)}"
+        return f"{'≥' if self.at_least else '≤'} {figure(self.limit)}"
 
 
 def at_most(limit: float) -> Target:
@@ -67,15 +67,15 @@ class Result:
         }
 
     def cells(self) -> tuple[str, ...]:
-        spread = f"{_figure(min(self.values))} to {_figure(max(self.values))}" if len(self.values) > 1 else ""
+        spread = f"{figure(min(self.values))} to {figure(max(self.values))}" if len(self.values) > 1 else ""
         target = "" if self.target is None else str(self.target)
-        return (self.case, self.what, f"{_figure(self.median)} {self.unit}", spread, target, self.verdict)
+        return (self.case, self.what, f"{figure(self.median)} {self.unit}", spread, target, self.verdict)
 
 
 HEADINGS = ("of", "figure", "median", "spread", "target", "")
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -107,8 +107,8 @@ def as_markdown(results: Sequence[Result]) -> str:
     """For a page of the docs."""
     lines = []
     for row in dict.fromkeys(result.row for result in results):
-        lines += [f"\n**{row}**\n", _line(HEADINGS), _line(["---"] * len(HEADINGS))]
-        lines += [_line(result.cells()) for result in results if result.row == row]
+        lines += [f"\n**{row}**\n", line(HEADINGS), line(["---"] * len(HEADINGS))]
+        lines += [line(result.cells()) for result in results if result.row == row]
     return "\n".join(lines).lstrip("\n")
 
 
@@ -128,7 +128,7 @@ def as_json(results: Sequence[Result], about: dict[str, object]) -> str:
     return json.dumps({**about, "results": [result.as_json() for result in results]}, indent=2)
 
 
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

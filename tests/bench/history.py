@@ -92,7 +92,7 @@ def questions(count: int) -> Mapping[str, tuple[str, Any, Target | None]]:
         "why, of a slot in the middle": ("why", {"cron": "job1", "at": while_ago}, None),
         "which jobs had any of 1,000 runs": ("getActive", {"start_date": since, "end_date": "now"}, None),
         "bars of 1,000 runs": ("getBars", {"crons": some, "start_date": since, "end_date": "now", "grain": 1}, None),
-        "a timeline of 1,000 runs": ("getTimeline", {"start_date": since, "end_date": "now"}, None),
+        "a timeline of 1,000 runs, and of that one": ("getTimeline", {"start_date": since, "end_date": "now"}, None),
     }
 
 

@@ -8,8 +8,8 @@ from tests.bench.frame import Sheet, at_most, percentile
 from tests.bench.site import Published, job, plant
 
 COUNTS = (1, 100, 1000)
-SECONDS = {1: 15, 100: 5, 1000: 10}  # between a job's slots
-SLOTS = {1: 1, 100: 3, 1000: 3}
+SECONDS = {1: 1, 100: 3, 1000: 5}  # between a job's slots
+SLOTS = {1: 12, 100: 3, 1000: 3}
 
 
 def late_ms(published: Published) -> float:
@@ -21,9 +21,8 @@ async def measure(sheet: Sheet, scale: float) -> None:
     for count in COUNTS:
         if count > 1000 * scale and count > 100:
             continue
-        every = "*" if count == 1 else f"*/{SECONDS[count]}"
-        slots = max(2, int((SECONDS[1] if count == 1 else SLOTS[count]) * scale))
-        fields = {"sec": every, "min": "*", "hour": "*", "dom": "*", "mon": "*", "dow": "*"}
+        slots = max(2, int(SLOTS[count] * scale))
+        fields = {"sec": f"*/{SECONDS[count]}", "min": "*", "hour": "*", "dom": "*", "mon": "*", "dow": "*"}
         jobs = {f"job{number:05}": job(schedule=None, targets="broken:1", **fields) for number in range(count)}
         for facts in jobs.values():
             del facts["schedule"]
@@ -32,7 +31,7 @@ async def measure(sheet: Sheet, scale: float) -> None:
             for _ in range(count):  # the first slot finds everything cold
                 await made.orders.receive()
             for _ in range(slots):
-                await trio.sleep(0.5 if count == 1 else SECONDS[count] / 4)
+                await trio.sleep(SECONDS[count] / 2)
                 await made.loop()
                 found = [late_ms(await made.orders.receive()) for _ in range(count)]
                 medians.append(percentile(found, 50))
