@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
+from prometheus_client import Metric
 
+from tests.endpoints.exposition import faults, parsed
 from tests.helpers.daemon import Daemon, local_daemon
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "control-protocol.md"
 
 
 @pytest.fixture
@@ -51,3 +56,11 @@ async def test_what_a_daemon_says_of_itself(daemon: Daemon) -> None:
         "saltpeter_config_jobs 2.0",
     ):
         assert line in figures.splitlines()
+    assert faults(figures) == []
+    table = DOCUMENTED.read_text().partition("### Figures")[2].partition("## Requests")[0]
+    documented = set(re.findall(r"`(saltpeter_\w+)", table))
+    assert documented == {_as_documented(family) for family in parsed(figures) if family.name.startswith("saltpeter_")}
+
+
+def _as_documented(family: Metric) -> str:
+    return f"{family.name}_total" if family.type == "counter" else family.name

@@ -13,6 +13,7 @@ from saltpeter.domain.events import (
     CameLate,
     Confirmed,
     Ended,
+    ExecutionId,
     KillRequested,
     Launched,
     LedgerEvent,
@@ -29,6 +30,7 @@ from saltpeter.engine.board import Board
 from saltpeter.engine.record import Copies, Recorder
 from saltpeter.engine.storage import StoreHealth
 from saltpeter.errors import StoreError
+from tests.endpoints.exposition import faults
 from tests.endpoints.rig import NOON
 from tests.endpoints.scene import DB01, FINE, HEALTH, RUN, Scene
 from tests.helpers.memory_store import MemoryStore
@@ -134,12 +136,47 @@ async def test_a_store_that_cannot_be_read_is_a_figure_too() -> None:
     assert (await Figures.of(Metrics(Scene().board, lost)))["store_ok"] == 0
 
 
-async def test_every_name_says_its_unit() -> None:
-    """Counters end in _total, times are seconds, sizes are bytes; all begin with our name but the process' own."""
-    families = text_string_to_metric_families((await metrics_of(Scene().board).scrape()).decode())
-    for family in families:
-        assert family.name.startswith(("saltpeter_", "process_"))
-        if family.type == "histogram":
-            assert family.name.endswith("_seconds")
-        if family.type == "counter":
-            assert all(sample.name.endswith("_total") for sample in family.samples)
+async def test_the_figures_keep_to_prometheus_rules(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    metrics = metrics_of(scene.board)
+    recorder = Recorder(MemoryStore(commit_s=0.02), scene.board, Copies((metrics,)), metrics.committed)
+    for event in STORY:
+        await recorder.once(event)
+    metrics.version("1.0")
+    assert faults((await metrics.scrape()).decode()) == []
+
+
+async def test_however_much_there_is_the_series_are_as_many(autojump_clock: MockClock) -> None:
+    """No label holds a job, a machine, a person or a code: those are without number."""
+    scene = Scene()
+    metrics = metrics_of(scene.board)
+    before = len((await metrics.scrape()).splitlines())
+    for number in range(200):
+        run = f"job{number}_{number}"
+        execution = ExecutionId(run, f"m{number}")
+        for event in (
+            RunStarted(run=run, job=f"job{number}", slot=NOON, by=f"token:{number}", token="t", at=NOON),
+            Targeted(run=run, machines=(execution.machine,), at=NOON),
+            KillRequested(run=run, machines=(execution.machine,), by=f"token:{number}", at=NOON),
+            Ended(execution=execution, outcome=attrs.evolve(FINE, code=number), at=NOON),
+            RunEnded(run=run, verdict=Verdict.FAILED, at=NOON),
+            SlotPassed(job=f"job{number}", slot=NOON, reason=Reason.OVERLAP, text=f"because {number}", at=NOON),
+        ):
+            scene.post(event)
+            metrics.post(event)
+    assert len((await metrics.scrape()).splitlines()) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("# HELP saltpeter_a_ms A\n# TYPE saltpeter_a_ms gauge\nsaltpeter_a_ms 1\n", "is not in a base unit"),
+        ("# HELP saltpeter_a A\n# TYPE saltpeter_a counter\nsaltpeter_a 1\n", "does not end in _total"),
+        ("# HELP saltpeter_a_total A\n# TYPE saltpeter_a_total gauge\nsaltpeter_a_total 1\n", "ends like what it is"),
+        ("# TYPE saltpeter_a gauge\nsaltpeter_a 1\n", "nobody says what it is"),
+        ('# HELP saltpeter_a A\n# TYPE saltpeter_a gauge\nsaltpeter_a{job="x"} 1\n', "a label that nobody can use"),
+        ("# HELP saltpeter_a A\n# TYPE saltpeter_a gauge\nsaltpeter_a 1\nsaltpeter_a 1\n", "is there 2 times"),
+    ],
+)
+def test_a_figure_that_breaks_the_rules_is_named(text: str, fault: str) -> None:
+    assert any(fault in each for each in faults(text))

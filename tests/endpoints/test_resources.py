@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from saltpeter.domain.events import Started
+from saltpeter.endpoints.permissions import OF_ROUTES
 from saltpeter.endpoints.readiness import PATIENCE_S, Check, Finding, judge, of_config, of_launcher, of_store
 from saltpeter.engine.board import Board
 from saltpeter.engine.storage import StoreHealth, Writing
@@ -94,6 +95,43 @@ async def test_a_page_of_another_site_cannot_run_a_job(autojump_clock: MockClock
     )
     assert (await exchange(scene.front(), head.encode() + sent)).startswith(b"HTTP/1.1 403 ")
     assert scene.asked == []
+
+
+READABLE = sorted(path for method, path in OF_ROUTES if method == "GET" and path != "/ws")
+CHANGING = sorted(path for method, path in OF_ROUTES if method == "POST")
+
+
+async def answered(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body."""
+    sent = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    head, _, body = (await exchange(Scene().front(), sent.encode())).partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(status.split()[1]), headers, body
+
+
+@pytest.mark.parametrize("path", READABLE)
+async def test_head_is_a_get_without_its_body(path: str, autojump_clock: MockClock) -> None:
+    wanted = f"{path}?start_date=now-1h&end_date=now" if path == "/timeline" else path
+    status, headers, body = await answered("GET", wanted)
+    assert (status, int(headers["content-length"])) == (200, len(body))
+    assert await answered("HEAD", wanted) == (status, headers, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        *(("POST", path, "GET, HEAD") for path in READABLE),
+        *(("GET", path, "POST") for path in CHANGING),
+        ("DELETE", "/run", "POST"),
+        ("PUT", "/config", "GET, HEAD"),
+    ],
+)
+async def test_another_method_is_told_which_are_allowed(
+    method: str, path: str, allowed: str, autojump_clock: MockClock
+) -> None:
+    status, headers, _ = await answered(method, path)
+    assert (status, headers["allow"]) == (405, allowed)
 
 
 # --- ready? --------------------------------------------------------------------------------------
