@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from saltpeter.cli.audit import audit
 from saltpeter.cli.check import check
+from saltpeter.cli.common import printing
 from saltpeter.cli.completion import completion
 from saltpeter.cli.control import kill, pause, reload, resume, run, signal
 from saltpeter.cli.crontab import import_crontab
@@ -26,6 +28,10 @@ from sp_wrapper import __version__
 
 class Sections(click.Group):
     """Its commands are listed by what they are for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with printing():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in SECTIONS.items():

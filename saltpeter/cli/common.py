@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
+import select
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +35,8 @@ _PLAIN = re.compile(r"\w[\w.:@%+=/-]*")  # bash puts a completion into its line 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
 EXIT_NO_TARGETS = 4
+EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # as shells say of programs that a closed pipe ends
 EXIT_KILLED = 143
 
 
@@ -50,11 +55,42 @@ def plain_errors() -> Iterator[None]:
     with catch({SaltpeterError: errors.append, KeyboardInterrupt: interrupts.append}):
         yield
     if interrupts:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     if errors:
         each = list(_single(errors[0]))
         lost = all(isinstance(error, (DaemonUnreachable, ConnectionLost)) for error in each)
         fail("; ".join(map(str, each)), EXIT_UNREACHABLE if lost else EXIT_FAILED)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Where stdout takes no more, the program ends: without a word where nobody reads any more, else saying why.
+
+    What its encoding has no character for is printed as an escape.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    except OSError as error:
+        if _takes_more():
+            raise  # it is about something else
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # for what is flushed at the end
+        if error.errno == errno.EPIPE:
+            sys.exit(EXIT_UNREAD)
+        fail(f"stdout cannot be written: {error.strerror}")
+
+
+def _takes_more() -> bool:
+    """Whether stdout does, and somebody is there to read it."""
+    try:
+        print(end="", flush=True)  # with what it could not write before
+    except OSError:
+        return False
+    look = select.poll()
+    look.register(sys.stdout, 0)
+    return not look.poll(0)
 
 
 def _single(group: BaseExceptionGroup[SaltpeterError]) -> Iterator[SaltpeterError]:

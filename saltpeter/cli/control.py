@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from signal import Signals
 from typing import Any
 
 import click
 
 from saltpeter.cli import screen, words
-from saltpeter.cli.common import EXIT_FAILED, ask, job_argument, json_option, socket_option, told
+from saltpeter.cli.common import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    ask,
+    fail,
+    job_argument,
+    json_option,
+    socket_option,
+    told,
+)
 from saltpeter.cli.follow import follow, verdict_code
 from saltpeter.cli.overview import overview
 from saltpeter.client import Client
@@ -69,6 +79,12 @@ def _say_ended(run: Mapping[str, Any], as_json: bool) -> None:
     screen.remark(f"{run['job_instance']}: {run['verdict']} after {took}{failed}{text}")
 
 
+def _a_signal(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and f"SIG{value.upper().removeprefix('SIG')}" not in Signals.__members__:
+        raise click.BadParameter(f"{value!r} is no signal; write one like TERM, INT, HUP or USR1")
+    return value
+
+
 # --- kill ----------------------------------------------------------------------------------------
 
 
@@ -76,7 +92,13 @@ def _say_ended(run: Mapping[str, Any], as_json: bool) -> None:
 @job_argument
 @machines_argument
 @run_option
-@click.option("--signal", "number", metavar="SIGNAL", help="Ask with this one first. [default: the job's kill_signal]")
+@click.option(
+    "--signal",
+    "number",
+    metavar="SIGNAL",
+    callback=_a_signal,
+    help="Ask with this one first. [default: the job's kill_signal]",
+)
 @click.option("--grace", metavar="TIME", help="Time from asking to KILL. [default: the job's kill_grace]")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask whether it is meant.")
 @json_option
@@ -142,7 +164,13 @@ def _confirm(where: str | None, job: str, machines: Sequence[str], instance: str
     ]
     if len(concerned) > 1:
         question = f"End {job} on {words.count(len(concerned), 'machine')} ({words.names(sorted(concerned))})?"
-        click.confirm(question, abort=True, err=True)
+        try:
+            meant = click.confirm(question, err=True)
+        except click.Abort:
+            click.echo(err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        if not meant:
+            fail("nothing was ended")
 
 
 async def _kill(client: Client, options: Mapping[str, Any], machines: Sequence[str]) -> list[dict[str, Any]]:
@@ -215,7 +243,7 @@ def resume(job: str, machines: tuple[str, ...], instance: str | None, as_json: b
 
 @click.command()
 @job_argument
-@click.argument("signal")
+@click.argument("signal", callback=_a_signal)
 @_some_of_a_run
 def signal(
     *, job: str, signal: str, machines: tuple[str, ...], instance: str | None, as_json: bool, where: str | None

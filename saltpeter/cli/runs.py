@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import datetime
 from typing import Any
@@ -84,12 +85,18 @@ def _run_row(run: dict[str, Any]) -> tuple[screen.Field, ...]:
     )
 
 
+_LIKE_A_RUN = re.compile(r".+_\d+")
+
+
 async def newest_run(client: Client, wanted: str) -> str | None:
-    """The id of the newest run of the job `wanted`, "" where it has not run yet; None where that is no job."""
+    """The id of the newest run of the job `wanted`, "" where it has not run yet; None where that is rather a run.
+
+    Raises CommandRefused.
+    """
     try:
         runs = (await client.request("getRuns", {"cron": wanted, "limit": 1}))["runs"]
     except CommandRefused as refused:
-        if refused.code != "unknown_job":
+        if refused.code != "unknown_job" or not _LIKE_A_RUN.fullmatch(wanted):
             raise
         return None
     return str(runs[0]["job_instance"]) if runs else ""

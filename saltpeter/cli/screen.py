@@ -21,8 +21,6 @@ from saltpeter.engine.clock import now
 from saltpeter.host import local_zone
 from saltpeter.logs import escape
 
-WRAPPED = ("", "targets", "reason")  # columns that give way where a terminal is narrow
-
 
 @attrs.frozen
 class Cell:
@@ -35,9 +33,14 @@ class Cell:
 Field: TypeAlias = Union[Cell, str]
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704  as whatever else prints does; rich's SystemExit would come out of a nursery in a group
+
+
 def console() -> Console:
     """Writes to stdout as it is now. Nothing in a text is markup."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return _Console(highlight=False, markup=False, emoji=False)
 
 
 def on_terminal() -> bool:
@@ -83,8 +86,8 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[Field]], empty: s
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[Field]]) -> Table:
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in titles:
-        made.add_column(title, overflow="fold", no_wrap=title not in WRAPPED)
+    for number, title in enumerate(titles):  # where the terminal is narrow all give way but the first, which names
+        made.add_column(title, overflow="fold", no_wrap=number == 0)
     for row in rows:
         made.add_row(*(field.shown if isinstance(field, Cell) else Text(escape(field)) for field in row))
     return made

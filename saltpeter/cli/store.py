@@ -101,7 +101,10 @@ def info(as_json: bool, config: Path | None, statedir: Path | None) -> None:
     saltpeter store info
     """
     with plain_errors():
-        found = survey(_places(config, statedir))
+        places = _places(config, statedir)
+        if not places.ledger.exists():
+            raise StoreError(f"there is no store in {places.statedir}; say with --statedir or -c where it is")
+        found = survey(places)
     if as_json:
         screen.print_json(_as_json(found))
     else:

@@ -55,7 +55,7 @@ def test_what_runs_is_shown_paused_and_killed(shell: Shell) -> None:
     assert "1 paused" in shell("status", terminal=True).out
     assert shell("resume", "long", "--json").json[0]["told"] == MACHINES
     assert shell("signal", "long", "CONT", "m3", "m2").out == f"{run}: signal told to m3, m2\n"
-    assert "is no signal" in shell("signal", "long", "HOP", code=1).err
+    assert "is no signal" in shell("signal", "long", "HOP", code=2).err
 
     one = shell("kill", "long", "m2", "--signal", "INT", "--grace", "2s")
     assert one.out.startswith(f"{run} on m2: killed (143), ")
