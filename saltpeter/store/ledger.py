@@ -30,7 +30,7 @@ from saltpeter.domain.events import (
     Targeted,
 )
 from saltpeter.errors import RunTaken, SlotTaken
-from saltpeter.store import fleet
+from saltpeter.store import fleet, summaries
 from saltpeter.store.codec import clean, dump_outcome, to_us
 
 _AboutRun: TypeAlias = Union[Targeted, Launched, KillRequested, RunEnded]
@@ -150,6 +150,7 @@ def _record_about_run(connection: sqlite3.Connection, run: int, event: _AboutRun
                 "UPDATE runs SET ended_us = ?, verdict = ?, text = ? WHERE key = ?",
                 [at_us, event.verdict.value, clean(event.text), run],
             )
+            summaries.ended(connection, run)
             connection.execute(
                 "UPDATE jobs SET last_run = ? WHERE key = (SELECT job FROM runs WHERE key = ?)", [run, run]
             )

@@ -160,6 +160,10 @@ LEDGER: Sequence[str] = (
     CREATE INDEX failures_of_job ON runs (job, started_us) WHERE verdict <> 'success';
     CREATE INDEX passed_that_waited ON passed (job, last_us) WHERE reason = 'waiting';
     """,
+    """
+    ALTER TABLE runs ADD COLUMN ran_on INTEGER;  -- so many machines; NULL: it lives, or ended before this was kept
+    ALTER TABLE runs ADD COLUMN failed_on INTEGER;  -- so many of them
+    """,
 )
 
 # What has been made of a file, and by which saltpeter.

@@ -1,4 +1,4 @@
-"""Many runs at a glance: how many machines, and when each began and ended. Plain functions of a reading connection."""
+"""Many runs at a glance: how many machines, and when each began and ended. Plain functions of a connection."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import Stretch, Tally
 from saltpeter.store.codec import from_us, to_us
 
-# A row's other columns are those of its max(attempt): SQLite promises so.
-_TALLIES = """
-    SELECT run, count(*), sum(failed) FROM (
-        SELECT runs.run AS run, max(attempt), coalesce(
-            json_extract(outcome, '$.end') NOT IN ('exited', 'maintenance') OR
-            (json_extract(outcome, '$.end') = 'exited' AND json_extract(outcome, '$.code') != 0), FALSE
-        ) AS failed
-        FROM runs JOIN executions ON executions.run = runs.key
-        WHERE runs.run IN (SELECT value FROM json_each(?))
-        GROUP BY runs.key, machine
-    ) GROUP BY run
+# Of each machine the latest attempt: a row's other columns are those of its max(attempt), SQLite promises so.
+_LATEST = """
+    SELECT run, max(attempt), coalesce(
+        json_extract(outcome, '$.end') NOT IN ('exited', 'maintenance') OR
+        (json_extract(outcome, '$.end') = 'exited' AND json_extract(outcome, '$.code') != 0), FALSE
+    ) AS failed
+    FROM executions WHERE run = {run} GROUP BY run, machine
 """
+_TALLIED = f"""
+    UPDATE runs SET (ran_on, failed_on) = (SELECT count(*), coalesce(sum(failed), 0) FROM ({_LATEST.format(run="?1")}))
+    WHERE key = ?1
+"""  # noqa: S608  # texts of ours, here and below
+_TALLIES = """
+    SELECT run, ran_on, failed_on FROM runs WHERE run IN (SELECT value FROM json_each(?)) AND ran_on > 0
+"""
+_COUNTED = f"""
+    SELECT count(*), sum(failed) FROM ({_LATEST.format(run="(SELECT key FROM runs WHERE runs.run = ?)")})
+"""  # noqa: S608
 _STRETCHES = """
     SELECT jobs.name, runs.run, machine, attempt, coalesce(executions.started_us, confirmed_us, launched_us),
         executions.ended_us, json_extract(outcome, '$.code')
@@ -33,9 +39,21 @@ _STRETCHES = """
 """
 
 
+def ended(connection: sqlite3.Connection, run: int) -> None:
+    """Remember the tally of a run in which nothing changes any more: on thousands of machines counting takes long."""
+    connection.execute(_TALLIED, [run])
+
+
 def tallies(connection: sqlite3.Connection, runs: Sequence[str]) -> dict[str, Tally]:
     """Of each of `runs` that has machines, how many, and on how many it failed."""
-    return {run: Tally(machines, failed) for run, machines, failed in connection.execute(_TALLIES, [json.dumps(runs)])}
+    remembered = connection.execute(_TALLIES, [json.dumps(runs)])
+    found = {run: Tally(machines, failed) for run, machines, failed in remembered}
+    for run in runs:  # that live, or ended when nobody remembered it
+        if run not in found:
+            [machines, failed] = connection.execute(_COUNTED, [run]).fetchone()
+            if machines:
+                found[run] = Tally(machines, failed)
+    return found
 
 
 def stretches(

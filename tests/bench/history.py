@@ -28,20 +28,20 @@ FORGOTTEN_S = 60.0  # for that
 _FILL = """
     INSERT INTO jobs (key, name) WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers
         WHERE n < :jobs + 2) SELECT n, 'job' || n FROM numbers;
-    INSERT INTO runs (key, run, job, slot_us, started_by, token, started_us, ended_us, verdict)
+    INSERT INTO runs (key, run, job, slot_us, started_by, token, started_us, ended_us, verdict, ran_on, failed_on)
         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count),
         slots AS (SELECT n, iif(n % 2, 1, 2 + n % :jobs) AS job, :last_us - (:count - n) * :apart_us AS at_us
             FROM numbers)
         SELECT n, 'job' || job || '_' || (at_us / 1000000), job, at_us, 'schedule', '', at_us, at_us + 2000000,
-            iif(n % 20, 'success', 'failed')
+            iif(n % 20, 'success', 'failed'), 1, n % 20 = 0
         FROM slots;
     INSERT INTO executions (run, machine, attempt, targeted_us, launched_us, confirmed_us, started_us, ended_us,
         outcome)
         SELECT key, 'm' || key % 100, 1, started_us, started_us + 4000, started_us + 300000, started_us + 310000,
             ended_us, iif(key % 20, '{"end": "exited", "code": 0}', '{"end": "exited", "code": 1}')
         FROM runs ORDER BY key;
-    INSERT INTO runs (key, run, job, started_by, token, started_us, ended_us, verdict)
-        VALUES (:count + 1, 'big_1', :jobs + 2, 'anna', '', :last_us + 1, :last_us + 60000000, 'success');
+    INSERT INTO runs (key, run, job, started_by, token, started_us, ended_us, verdict, ran_on, failed_on)
+        VALUES (:count + 1, 'big_1', :jobs + 2, 'anna', '', :last_us + 1, :last_us + 60000000, 'success', :machines, 0);
     INSERT INTO executions (run, machine, attempt, targeted_us, launched_us, confirmed_us, started_us, ended_us,
         outcome)
         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :machines)

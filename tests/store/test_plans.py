@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
+from saltpeter.domain.outcome import LOST, MAINTENANCE
+from saltpeter.domain.verdict import Verdict
+from saltpeter.engine.storage import Tally
 from saltpeter.store import bars, fleet, forgetting, glances, history, lives, summaries, why
 from saltpeter.store.sqlite import open_store
+from tests.endpoints.scene import FINE
+from tests.endpoints.test_queries import story
 from tests.store.test_bars import HOUR, missed, name, ran
 from tests.store.test_sqlite import NOON
 
@@ -82,6 +87,25 @@ QUESTIONS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "what is to be forgotten of a job": lambda c: forgetting.doomed(c, forgetting.Cut(0, job=1)),
     "days of living runs": forgetting.living_days,
 }
+
+
+async def test_the_machines_of_a_run_that_has_ended_are_not_counted_again(ledger: Path, tmp_path: Path) -> None:
+    """There may be thousands in each of a hundred runs that are listed."""
+    async with open_store(tmp_path) as store:
+        run, events = story(NOON + 2 * HOUR, Verdict.FAILED, m1=FINE, m2=LOST, m3=MAINTENANCE)
+        await store.commit(*events[:-1])
+        assert await store.tallies([run, RUN]) == {run: Tally(3, 1)}
+        assert "executions" in looked_at(ledger, run)
+        await store.commit(events[-1])
+        assert await store.tallies([run, RUN]) == {run: Tally(3, 1)}
+        assert "executions" not in looked_at(ledger, run)
+
+
+def looked_at(ledger: Path, run: str) -> set[str]:
+    """The tables that a tally is found in."""
+    with closing(sqlite3.connect(ledger, factory=Explaining, isolation_level=None)) as connection:
+        summaries.tallies(connection, [run])
+        return {word for _, step in connection.steps for word in step.split()}
 
 
 BY_INDEX = {
