@@ -28,7 +28,7 @@ _TALLIES = """
 """
 _COUNTED = f"""
     SELECT count(*), sum(failed) FROM ({_LATEST.format(run="(SELECT key FROM runs WHERE runs.run = ?)")})
-"""  # noqa: S608
+"""  # noqa: S608  # like that one
 _STRETCHES = """
     SELECT jobs.name, runs.run, machine, attempt, coalesce(executions.started_us, confirmed_us, launched_us),
         executions.ended_us, json_extract(outcome, '$.code')
