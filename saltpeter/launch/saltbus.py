@@ -63,8 +63,13 @@ class Decoder:
         match tag.decode(errors="replace").split("/", 4):
             case ["salt", "job", jid, "ret", minion] if self.wanted(jid):
                 data = msgpack.unpackb(packed, raw=False, strict_map_key=False, unicode_errors="replace")
-                return Return(jid, minion, data) if isinstance(data, dict) else None
+                return Return(jid, minion, data) if _is_return(data, minion) else None
         return None
+
+
+def _is_return(data: object, minion: str) -> bool:
+    """Is it what a minion has returned? Any of them may put an event of its own under any tag, with its own id."""
+    return isinstance(data, dict) and "return" in data and data.get("id", minion) == minion
 
 
 def address(opts: Mapping[str, Any]) -> Path | tuple[str, int]:

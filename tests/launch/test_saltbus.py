@@ -34,6 +34,20 @@ def decoded(chunks: Iterable[bytes], wanted: Iterable[str] = ("1",)) -> list[Ret
     return [found for chunk in chunks for found in decoder.feed(chunk)]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"id": "m2", "cmd": "_minion_event", "tag": "salt/job/1/ret/m1", "data": {"return": "forged"}},
+        {"id": "m2", "jid": "1", "return": "forged", "retcode": 0},
+        {"id": "m1", "jid": "1"},
+        ["return"],
+    ],
+)
+def test_what_another_minion_says_is_no_return(data: object) -> None:
+    """Any minion may put an event under any tag; its own id is then in it (Salt 3008: `event.fire_master`)."""
+    assert decoded([event("salt/job/1/ret/m1", data)]) == []
+
+
 def test_only_returns_of_wanted_jobs_are_found() -> None:
     stream = [
         event("salt/job/1/new", {"jid": "1"}),
