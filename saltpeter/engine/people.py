@@ -97,6 +97,8 @@ def add(path: Path, name: str, role: Role, groups: Collection[str] = (), *, by: 
 
 def revoke(path: Path, name: str) -> None:
     """Make the token of that name worthless. Blocks. Raises TokenError."""
+    if load(path) is None:  # perhaps not even the directory is there, and it is not to be made
+        raise TokenError(f"there is no token {name!r}: none was ever made in {path.parent}")
     with _changing(path) as known:
         left = [each for each in known if each.name != name]
         if len(left) == len(known):

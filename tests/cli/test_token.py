@@ -90,6 +90,10 @@ async def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     assert (await command("token", "add", "alice", "--role", "viewer", *place)).returncode == 0
     again = await command("token", "add", "alice", "--role", "admin", *place)
     assert (again.returncode, b"revoke it first" in again.stderr) == (1, True)
+    elsewhere = tmp_path / "elsewhere"
+    nowhere = await command("token", "revoke", "alice", "--statedir", str(elsewhere))
+    assert nowhere.stderr.decode() == f"saltpeter: there is no token 'alice': none was ever made in {elsewhere}\n"
+    assert (nowhere.returncode, elsewhere.exists()) == (1, False)
     wrong = await command("token", "revoke", "bob", *place)
     assert (wrong.returncode, b"there is no token 'bob'" in wrong.stderr) == (1, True)
     assert b"alice\tviewer\t" in (await command("token", "list", *place)).stdout
