@@ -75,7 +75,7 @@ async def test_check_names_file_line_and_key_and_fails(tmp_path: Path) -> None:
 
 async def test_check_warns_and_succeeds(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD.replace("  timezone: UTC\n", ""))
-    said = await command("check", str(tmp_path))
+    said = await command("check", str(tmp_path), env={**os.environ, "TZ": "Europe/Berlin"})
     assert said.returncode == 0
     first, last = said.stdout.decode().splitlines()
     assert first.startswith(f"{tmp_path}/a.yaml:1: warning: good.timezone: ")
