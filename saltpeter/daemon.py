@@ -34,6 +34,7 @@ from saltpeter.endpoints.readiness import Check
 from saltpeter.engine.audit import AUDIT_FILE, Audit
 from saltpeter.engine.board import Board
 from saltpeter.engine.clock import now, watch_steps
+from saltpeter.engine.departures import Departures
 from saltpeter.engine.lag import LagWatch, watching
 from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Launcher
@@ -155,6 +156,7 @@ class Daemon:
             await ground.services.start(live, ground.store, now)
             await remember(ground.store, ground.board)
             async with trio.open_nursery() as runs_nursery:
+                await runs_nursery.start(means.departures.serve)
                 runs = Runs(means, runs_nursery, self._reread_to_the_end)
                 last_slots = await ground.store.last_slots()
                 scheduler = Scheduler(ground.board, now, runs.due, runs.note, last_slots)
@@ -209,6 +211,7 @@ class Daemon:
         return Means(
             record=Recorder(ground.store, ground.board, copies, ground.metrics.committed),
             executions=Executions(),
+            departures=Departures(),
             launchers=await self._launchers(ground),
             now=now,
             settings=lambda: ground.settings,

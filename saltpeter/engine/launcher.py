@@ -26,6 +26,18 @@ class StartWrapper:
 
 
 @attrs.frozen(kw_only=True)
+class StartWrappers:
+    """Hand several orders to one start of the wrapper at `path`; `orders` are environments as in StartWrapper.
+
+    Under the ticket T of this call, each order has its own: `place(T, name)`, with its own answer. That is what a
+    wrapper of its own would have said; or UNTOLD where the machine did not deal with it.
+    """
+
+    path: str
+    orders: Mapping[str, Mapping[str, str]]  # by a name without dots
+
+
+@attrs.frozen(kw_only=True)
 class StartPlain:
     """Run `command` without a wrapper; the one answer comes at its end, with its code and output.
 
@@ -87,7 +99,29 @@ class Ping:
     """Are you there? Answered with code 0."""
 
 
-Call: TypeAlias = Union[StartWrapper, StartPlain, AskStatus, KillThroughWrapper, KillPlain, FindPlain, Ping]
+OneCall: TypeAlias = Union[StartWrapper, StartPlain, AskStatus, KillThroughWrapper, KillPlain, FindPlain, Ping]
+Call: TypeAlias = Union[OneCall, StartWrappers]
+
+UNTOLD = -1  # the code of an answer: of several orders, this one was not dealt with; it may be given by itself
+_AGAIN = ".again"
+
+
+def place(ticket: str, name: str) -> str:
+    """The ticket of one of the orders that go out under `ticket` together."""
+    return f"{ticket}.{name}"
+
+
+def again(ticket: str) -> str:
+    """The ticket under which an order is given once more, to a machine that may drop the first one as known.
+
+    The machine's own guard, its claim, then refuses whichever copy comes second.
+    """
+    return ticket + _AGAIN
+
+
+def job_of(ticket: str) -> str:
+    """What goes out by that name: the ticket itself, or the one that it has its place in."""
+    return ticket if ticket.endswith(_AGAIN) else ticket.partition(".")[0]
 
 
 @attrs.frozen
@@ -116,9 +150,9 @@ class Launcher(Protocol):
         """
 
     def answers(self, ticket: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Answer]]:
-        """Each machine's answer to `ticket`, once, also those given before. Never ends by itself.
+        """Each machine's answer to `ticket`, once, also those given before; and, once, to `again(ticket)`.
 
-        Enter it before or after publishing; nothing is missed either way.
+        Never ends by itself. Enter it before or after publishing; nothing is missed either way.
         """
 
     async def reachable(self) -> bool:

@@ -6,6 +6,7 @@ import abc
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from itertools import chain, repeat
 from typing import TypeAlias
 
@@ -16,7 +17,8 @@ from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.patience import Patience
 from saltpeter.engine.execution import Execution
-from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, Launcher
+from saltpeter.engine.gather import Pile
+from saltpeter.engine.launcher import UNTOLD, Answer, AskStatus, Call, FindPlain, Launcher, again, job_of
 from saltpeter.errors import LaunchError, LaunchUnknown
 from saltpeter.logs import fields
 from sp_wrapper import codes, wire
@@ -24,6 +26,7 @@ from sp_wrapper import codes, wire
 log = logging.getLogger(__name__)
 
 _REPUBLISH_S = (1.0, 2.0, 5.0, 10.0)  # between attempts to publish; the last repeats
+_NO_WRAPPER = (126, 127)  # what a shell answers where there is none that can be executed
 _LOST_ANSWERS = 3  # so often a plain command must be gone without an answer before it counts as lost
 
 
@@ -53,6 +56,12 @@ async def hand_out(launcher: Launcher, ticket: str, issue: Issue, machines: Coll
         await trio.sleep(pause_s)
 
 
+def fail(executions: Collection[Execution], error: LaunchError) -> None:
+    """They end, for they cannot be launched."""
+    for execution in executions:
+        execution.finish(outcomes.launch_failed(outcomes.FAILED, str(error)))
+
+
 @attrs.define(eq=False)
 class Launch(abc.ABC):
     """One call to start, for those executions of a run that begin together."""
@@ -63,9 +72,12 @@ class Launch(abc.ABC):
     patience: Patience
     issue: Issue
 
-    async def begin(self) -> None:
-        """Publish; return when every execution has had its word: its confirmation, or without a wrapper its end."""
-        await self._until_all_have_spoken(self._publish)
+    async def begin(self, send: Callable[[], Awaitable[None]]) -> None:
+        """Return when every execution has had its word: its confirmation, or without a wrapper its end.
+
+        `send` returns when the launch is out, and raises LaunchError when it never can be.
+        """
+        await self._until_all_have_spoken(partial(self._publish, send))
 
     async def resume(self) -> None:
         """The same for a launch that may have been published before: the machines are asked first."""
@@ -114,12 +126,11 @@ class Launch(abc.ABC):
         """The machines that still owe their word."""
         return [machine for machine, execution in self.executions.items() if not self.word(execution).is_set()]
 
-    async def _publish(self, nursery: trio.Nursery) -> None:
+    async def _publish(self, send: Callable[[], Awaitable[None]], nursery: trio.Nursery) -> None:
         try:
-            await hand_out(self.launcher, self.ticket, self.issue, tuple(self.executions))
+            await send()
         except LaunchError as error:
-            for execution in self.executions.values():
-                execution.finish(outcomes.launch_failed(outcomes.FAILED, str(error)))
+            fail(self.executions.values(), error)
         else:
             self.out()
             await self._look_after_the_silent(nursery)
@@ -163,7 +174,13 @@ class WrapperLaunch(Launch):
     """Salt's answer says whether the wrapper took the order; from then on the wrapper speaks for itself."""
 
     path: str  # of the wrapper
-    _again: set[str] = attrs.field(factory=set, init=False)  # the machines that were given the order once more
+    only_singly: Callable[[str], None]  # told of a machine that could not take several orders at once
+    _again: set[str] = attrs.field(factory=set, init=False)  # the machines that may have been given it once more
+    _to_give: Pile[Execution] = attrs.field(factory=Pile, init=False)  # to be given it once more
+
+    async def resume(self) -> None:
+        self._again.update(self.executions)
+        await super().resume()
 
     def word(self, execution: Execution) -> trio.Event:
         return execution.settled
@@ -171,8 +188,8 @@ class WrapperLaunch(Launch):
     def out(self) -> None:
         log.info(
             "Waiting for Salt to confirm wrapper execution for job %s...",
-            self.ticket,
-            extra=fields("launch.published", jid=self.ticket, machines=len(self.executions)),
+            job_of(self.ticket),
+            extra=fields("launch.published", jid=job_of(self.ticket), machines=len(self.executions)),
         )
 
     async def answered(self, execution: Execution, answer: Answer) -> None:
@@ -185,6 +202,9 @@ class WrapperLaunch(Launch):
             )
             execution.confirm()
             return
+        if answer.code == UNTOLD:
+            self.only_singly(machine)
+            return self._give_again(execution)
         if execution.settled.is_set() or (answer.code == codes.REFUSED and machine in self._again):
             return  # of two copies of an order one is refused: what the other one does, the machine tells when asked
         log.warning(
@@ -199,7 +219,7 @@ class WrapperLaunch(Launch):
         return AskStatus(path=self.path, run=execution.id.run, attempt=execution.id.attempt)
 
     async def told(self, execution: Execution, answer: Answer) -> None:
-        """What became of the order there? A machine that never saw it is given it again, under the same ticket."""
+        """What became of the order there? A machine that never saw it, or has no wrapper to ask, is given it again."""
         if execution.settled.is_set():
             return
         match wrapper_state(answer):
@@ -210,16 +230,31 @@ class WrapperLaunch(Launch):
             case "lost":
                 execution.finish(outcomes.failed("The wrapper died before it could record an end"))
             case "never seen":
-                await self._give_again(execution)
-            case _:  # it lives, but has no wrapper that could say more; Salt's answer to the launch will come
+                self._give_again(execution)
+            case _:
                 log.debug("%s cannot say what became of %s: %s", answer.machine, execution.id, answer.text)
+                if answer.code in _NO_WRAPPER:
+                    self._give_again(execution)
 
-    async def _give_again(self, execution: Execution) -> None:
+    def _give_again(self, execution: Execution) -> None:
         self._again.add(execution.id.machine)
-        try:
-            await hand_out(self.launcher, self.ticket, self.issue, [execution.id.machine])
-        except LaunchError as error:
-            execution.finish(outcomes.launch_failed(outcomes.FAILED, str(error)))
+        self._to_give.put(execution)
+
+    async def _until_all_have_spoken(self, lead: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve_again, name=f"{self.ticket} again")
+            await super()._until_all_have_spoken(lead)
+            nursery.cancel_scope.cancel()
+
+    async def _serve_again(self) -> None:
+        """By another name: a minion drops the first one as known, though what it answered may have been lost."""
+        while True:
+            executions = await self._to_give.take()
+            machines = [execution.id.machine for execution in executions]
+            try:
+                await hand_out(self.launcher, again(self.ticket), self.issue, machines)
+            except LaunchError as error:
+                fail(executions, error)
 
 
 @attrs.define(eq=False)

@@ -10,6 +10,7 @@ from datetime import datetime
 import attrs
 
 from saltpeter.domain.job import Job, Maintenance, Settings, TargetType
+from saltpeter.engine.departures import Departures
 from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.roster import Executions
@@ -23,6 +24,7 @@ class Means:
 
     record: Recorder
     executions: Executions
+    departures: Departures
     launchers: Mapping[str, Launcher]  # by executor: salt, local
     now: Callable[[], datetime]
     settings: Callable[[], Settings]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
@@ -15,6 +15,7 @@ from saltpeter.domain.events import Launched
 from saltpeter.domain.job import Job
 from saltpeter.domain.order import wrapper_env
 from saltpeter.domain.patience import Patience
+from saltpeter.engine.departures import Passage
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.gather import Pile
 from saltpeter.engine.launcher import Call, KillPlain, KillThroughWrapper, Launcher, StartPlain, StartWrapper
@@ -41,6 +42,7 @@ class Orders:
     token: str
     means: Means
     _launches: Pile[Execution] = attrs.field(factory=Pile, init=False)
+    _passages: dict[str, Passage] = attrs.field(factory=dict, init=False)  # by ticket, of launches that are to come
     _kills: Pile[tuple[Execution, wire.Kill]] = attrs.field(factory=Pile, init=False)
 
     def launch(self, execution: Execution) -> None:
@@ -53,18 +55,38 @@ class Orders:
 
     async def serve(self) -> None:
         """Send what is asked for, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve_launches, nursery, name=f"{self.run} launches")
-            nursery.start_soon(self._serve_kills, nursery, name=f"{self.run} kills")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._serve_launches, nursery, name=f"{self.run} launches")
+                nursery.start_soon(self._serve_kills, nursery, name=f"{self.run} kills")
+        finally:
+            for ticket in tuple(self._passages):  # whoever is behind them must not wait for them
+                self.call_off(ticket)
 
     def launched(self, attempt: int, machines: Collection[str]) -> Launched:
-        """The fact of a launch that is to come; once that is durable, `begin` may follow."""
-        at = self.means.now()
-        return Launched(run=self.run, ticket=self._launcher.ticket(), attempt=attempt, machines=tuple(machines), at=at)
+        """The fact of a launch that is to come; once that is durable, `begin` may follow, or else `call_off` must."""
+        if self.job.use_wrapper:
+            passage = self.means.departures.board(self._launcher, self.job.wrapper.path, machines)
+            self._passages[passage.ticket] = passage
+            ticket = passage.ticket
+        else:
+            ticket = self._launcher.ticket()
+        return Launched(run=self.run, ticket=ticket, attempt=attempt, machines=tuple(machines), at=self.means.now())
 
     async def begin(self, ticket: str, executions: Sequence[Execution]) -> None:
         """Publish a launch, and follow its phase 1."""
-        await self._first_phase(ticket, executions).begin()
+        phase = self._first_phase(ticket, executions)
+        if ticket not in self._passages:
+            return await phase.begin(partial(hand_out, self._launcher, ticket, phase.issue, tuple(phase.executions)))
+        try:
+            await phase.begin(partial(self._passages[ticket].depart, self._order_of(executions), executions))
+        finally:
+            self.call_off(ticket)
+
+    def call_off(self, ticket: str) -> None:
+        """Nobody waits for that launch, or not any more."""
+        if passage := self._passages.pop(ticket, None):
+            passage.release()
 
     async def take_up(self, ticket: str, executions: Sequence[Execution]) -> None:
         """Follow the phase 1 of a launch that an earlier daemon made."""
@@ -87,9 +109,13 @@ class Orders:
         by_machine = {execution.id.machine: execution for execution in executions}
         patience = Patience(self.means.settings().respond_within_s)
         if self.job.use_wrapper:
-            issue = partial(self._wrapper_order, executions[0].id.attempt)
-            return WrapperLaunch(self._launcher, ticket, by_machine, patience, issue, self.job.wrapper.path)
+            path, only_singly = self.job.wrapper.path, self.means.departures.only_singly
+            issue = self._order_of(executions)
+            return WrapperLaunch(self._launcher, ticket, by_machine, patience, issue, path, only_singly)
         return PlainLaunch(self._launcher, ticket, by_machine, patience, always(self._plain_order()))
+
+    def _order_of(self, executions: Sequence[Execution]) -> Callable[[Collection[str]], Awaitable[StartWrapper]]:
+        return partial(self._wrapper_order, executions[0].id.attempt)
 
     async def _wrapper_order(self, attempt: int, machines: Collection[str]) -> StartWrapper:
         """An order as of now: each time that it is handed out it is made anew. Raises LaunchError."""

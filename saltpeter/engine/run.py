@@ -147,17 +147,20 @@ class Run:
     async def _write_down(self, machines: Collection[str]) -> Phases:
         """Make the machines durable, and in the same commit the launch of those that begin now; returns that."""
         targeted = Targeted(run=self.id, machines=tuple(machines), at=self.means.now())
-        launched = self._orders.launched(1, self._first_of(machines))
-        await self.means.record.surely(targeted, *([launched] if launched.machines else []))
+        first = self._first_of(machines)
+        launches = [self._orders.launched(1, first)] if first else []
+        await self.means.record.surely(targeted, *launches)
         for machine in machines:
             self._begin(ExecutionId(self.id, machine))
         if self._targeting.cancel_called:  # just when the machines were being written down
             self.kill()
+            for launched in launches:
+                self._orders.call_off(launched.ticket)
             return {}
-        executions = [self.executions[machine] for machine in launched.machines]
+        executions = [self.executions[machine] for machine in first]
         for execution in executions:
             execution.launched = True  # from here on a kill goes to the machine
-        return {launched.ticket: partial(self._orders.begin, launched.ticket, executions)} if executions else {}
+        return {launched.ticket: partial(self._orders.begin, launched.ticket, executions) for launched in launches}
 
     def _first_of(self, machines: Collection[str]) -> tuple[str, ...]:
         """Those of `machines` that begin without delay, as many as may run at a time."""

@@ -6,14 +6,15 @@ import json
 import math
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias, Union
 
 import attrs
 from typing_extensions import assert_never
 
 from saltpeter.engine.launcher import (
+    UNTOLD,
     Answer,
     AskStatus,
     Call,
@@ -23,6 +24,9 @@ from saltpeter.engine.launcher import (
     Ping,
     StartPlain,
     StartWrapper,
+    StartWrappers,
+    job_of,
+    place,
 )
 from sp_wrapper import codes
 
@@ -67,6 +71,9 @@ exit 1
 """
 
 
+_ForWrapper: TypeAlias = Union[StartWrapper, StartWrappers, AskStatus, KillThroughWrapper]
+
+
 @attrs.frozen
 class Order:
     """A Salt function with its keyword arguments. They are never positional: Salt reads `A=b` there as a keyword."""
@@ -83,10 +90,10 @@ def new_ticket(now: datetime) -> str:
 def order(call: Call) -> Order:
     """What Salt is asked to do for `call`."""
     match call:
-        case StartWrapper() if "SP_PROVE_MACHINE" in call.env:
-            return _wrapper(call, _MACHINE, _KEY)
         case StartWrapper() | AskStatus() | KillThroughWrapper():
-            return _wrapper(call, _MACHINE)
+            return _wrapper(call)
+        case StartWrappers():
+            return _several(call)
         case StartPlain():
             # not an assignment before the command: only what a process starts with can be seen from outside
             shell = f'exec env {_MACHINE} "${{BASH:-/bin/sh}}" -c {_literal(shlex.quote(call.command))}'
@@ -101,21 +108,36 @@ def order(call: Call) -> Order:
             assert_never(call)
 
 
-def _wrapper(call: StartWrapper | AskStatus | KillThroughWrapper, *assignments: str) -> Order:
+def _wrapper(call: StartWrapper | AskStatus | KillThroughWrapper) -> Order:
+    return _run_wrapper(call, [wrapper_env(call)], wrapper_env(call))
+
+
+def _several(call: StartWrappers) -> Order:
+    """What the orders have in common goes as the environment, the rest by stdin: no shell and no template sees it."""
+    first, *others = call.orders.values()
+    common = dict(set(first.items()).intersection(*(env.items() for env in others)))
+    own = {name: dict(env.items() - common.items()) for name, env in call.orders.items()}
+    return _run_wrapper(call, call.orders.values(), common, stdin=json.dumps(own), stdin_raw_newlines=True)
+
+
+def _run_wrapper(call: _ForWrapper, orders: Iterable[Mapping[str, str]], env: Mapping[str, str], **more: Any) -> Order:
     """By way of env, whose 126, 127 and texts tell what is wrong with the file; shells differ in their words."""
-    words = [*assignments, _literal(shlex.join(wrapper_command(call)))]
-    return _run_all(f"exec env {' '.join(words)}", env=wrapper_env(call))
+    key = [_KEY] if any("SP_PROVE_MACHINE" in order for order in orders) else []
+    words = [_MACHINE, *key, _literal(shlex.join(wrapper_command(call)))]
+    return _run_all(f"exec env {' '.join(words)}", env=env, **more)
 
 
 def plain_env(call: StartPlain) -> dict[str, str]:
     return {**call.env, JOB_MARK: call.job, RUN_MARK: call.run}
 
 
-def wrapper_command(call: StartWrapper | AskStatus | KillThroughWrapper) -> list[str]:
+def wrapper_command(call: _ForWrapper) -> list[str]:
     """The wrapper's argv."""
     match call:
         case StartWrapper():
             return [call.path]
+        case StartWrappers():
+            return [call.path, "--orders"]
         case AskStatus():
             return [call.path, f"--attempt={call.attempt}", f"--status={call.run}"]
         case KillThroughWrapper():
@@ -144,6 +166,26 @@ def kill_command(call: KillPlain) -> list[str]:
     """
     signal, grace_ms = call.signal.removeprefix("SIG"), math.ceil(call.grace_s * 1000)
     return ["/bin/sh", "-c", _KILL_SCRIPT, "sh", signal, str(grace_ms), f"{RUN_MARK}={call.run}"]
+
+
+def answer_to(ticket: str, jid: str, machine: str, returned: Mapping[str, Any]) -> Answer:
+    """Read what a minion returned for `jid` as its answer to `ticket`, which may be one of several orders in that."""
+    whole = answer(machine, returned)
+    if jid != job_of(ticket) or jid == ticket:
+        return whole
+    for line in whole.text.splitlines():
+        match _said(line):
+            case {"order": str(name), "code": int(code), "text": str(text)} if place(jid, name) == ticket:
+                return Answer(machine, code, text)
+    return attrs.evolve(whole, code=UNTOLD)
+
+
+def _said(line: str) -> object:
+    """A line of a wrapper's about one order of several; what else stands there is none."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def answer(machine: str, returned: Mapping[str, Any]) -> Answer:

@@ -23,9 +23,12 @@ from saltpeter.engine.launcher import (
     FindPlain,
     KillPlain,
     KillThroughWrapper,
+    OneCall,
     Ping,
     StartPlain,
     StartWrapper,
+    StartWrappers,
+    place,
 )
 from saltpeter.errors import LaunchError
 from saltpeter.launch import calls, processes
@@ -76,6 +79,10 @@ class LocalLauncher:
     async def publish(self, ticket: str, call: Call, machines: Collection[str]) -> None:
         if self._nursery is None:
             raise RuntimeError("LocalLauncher.serve is not running")
+        if isinstance(call, StartWrappers):  # a start by itself is quick here
+            for name, env in call.orders.items():
+                await self.publish(place(ticket, name), StartWrapper(path=call.path, env=env), machines)
+            return
         known = self._remember(ticket)
         for machine in set(machines) - known.machines:
             known.machines.add(machine)
@@ -86,9 +93,9 @@ class LocalLauncher:
     async def answers(self, ticket: str) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:
         await trio.lowlevel.checkpoint()
         with self._desk.open(ticket) as inbox:
-            if ticket in self._tickets:
-                for answer in self._tickets[ticket].answers.values():
-                    inbox.offer(answer)
+            for name in inbox.names:
+                for answer in self._tickets.get(name, _Ticket()).answers.values():
+                    inbox.offer(name, answer)
             yield inbox.receive
 
     async def reachable(self) -> bool:
@@ -102,7 +109,7 @@ class LocalLauncher:
             self._tickets.popitem(last=False)
         return known
 
-    async def _carry_out(self, ticket: str, call: Call, machine: str) -> None:
+    async def _carry_out(self, ticket: str, call: OneCall, machine: str) -> None:
         try:
             answer = Answer(machine, *await self._result(call, machine))
         except processes.CannotStart as exc:
@@ -111,7 +118,7 @@ class LocalLauncher:
             self._tickets[ticket].answers[machine] = answer
         self._desk.post(ticket, answer)
 
-    async def _result(self, call: Call, machine: str) -> tuple[int, str]:
+    async def _result(self, call: OneCall, machine: str) -> tuple[int, str]:
         match call:
             case StartWrapper() | AskStatus() | KillThroughWrapper():
                 return await self._wrapper(call, machine)

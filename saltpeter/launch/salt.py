@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from saltpeter.domain.job import Target, TargetType
-from saltpeter.engine.launcher import Answer, Call, Ping, StartPlain
+from saltpeter.engine.launcher import Answer, Call, Ping, StartPlain, again, job_of
 from saltpeter.errors import LaunchError, LaunchUnknown
 from saltpeter.launch import calls, saltbus
 from saltpeter.launch.desk import Desk, Inbox
@@ -90,7 +90,7 @@ class SaltLauncher:
         if self._nursery is None:
             raise RuntimeError("SaltLauncher.serve is not running")
         following = trio.CancelScope()
-        with self._desk.open(ticket) as inbox:
+        with self._desk.open(ticket, job_of(ticket), again(ticket)) as inbox:
             # not in a nursery of its own: that would wrap what the caller's block raises
             self._nursery.start_soon(self._follow, inbox, following, name=f"answers to {ticket}")
             try:
@@ -145,14 +145,14 @@ class SaltLauncher:
 
     async def _look_up(self, master: SaltMaster, inbox: Inbox) -> None:
         try:
-            found = await self._in_thread(self._lookups, master.returned, inbox.ticket)
+            found = await self._in_thread(self._lookups, _returned_for, master, inbox.names)
         except LaunchUnknown as exc:  # the next look may go better
             if str(exc) not in self._warned:
                 self._warned.add(str(exc))
                 log.warning("%s", exc)
             return
-        for machine, returned in found.items():
-            inbox.offer(calls.answer(machine, returned))
+        for jid, machine, returned in found:
+            inbox.offer(jid, calls.answer_to(inbox.ticket, jid, machine, returned))
 
     def _connection(self, connected: bool) -> None:
         self._bus_connected = connected
@@ -160,8 +160,14 @@ class SaltLauncher:
         self._gap = trio.Event()
 
     def _returned(self, event: saltbus.Return) -> None:
-        self._desk.post(event.jid, calls.answer(event.minion, event.data))
+        for inbox in self._desk.waiting(event.jid):
+            inbox.offer(event.jid, calls.answer_to(inbox.ticket, event.jid, event.minion, event.data))
 
     async def _in_thread(self, limiter: trio.CapacityLimiter, function: Callable[..., T], *args: object) -> T:
         """Nothing that Salt does in a thread can be stopped; all of it ends by itself: nobody waits for it."""
         return await trio.to_thread.run_sync(function, *args, limiter=limiter, abandon_on_cancel=True)
+
+
+def _returned_for(master: SaltMaster, jids: Collection[str]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """What the job cache has: jid, machine, and what that returned."""
+    return [(jid, machine, returned) for jid in jids for machine, returned in master.returned(jid).items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -97,6 +98,21 @@ async def test_a_signed_order_is_carried_out_once(ordered: Ordered, daemon: Daem
     assert daemon.output[RUN].decode() == "gr ü n\n"
     code, said = await ordered.start()
     assert (code, "claimed on this machine before" in said) == (254, True)
+
+
+async def test_of_several_orders_only_those_are_carried_out_that_are_signed(ordered: Ordered, daemon: Daemon) -> None:
+    orders = {
+        "good": ordered.env,
+        "unsigned": {**ordered.unsigned, "SP_JOB_INSTANCE": "backup_1"},
+        "changed": {**ordered.env, "SP_COMMAND": "rm -rf /"},
+        "renamed": {**ordered.env, "SP_MACHINE_ID": "m2"},
+    }
+    env = {"PATH": "/usr/bin:/bin", "SP_STATEDIR": str(ordered.machine.statedir), "SP_MACHINE_ID": "m1"}
+    command = [*ordered.machine.command, "--orders"]
+    done = await trio.run_process(command, stdin=json.dumps(orders).encode(), env=env, capture_stdout=True)
+    said = {line["order"]: line["code"] for line in map(json.loads, done.stdout.splitlines())}
+    assert said == {"good": 0, "unsigned": 255, "changed": 255, "renamed": 254}, "which machine it is on no order says"
+    assert (await daemon.end_of(RUN)).retcode == 0
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ BENCHMARKS: Mapping[str, tuple[str, Callable[[Sheet, float], Awaitable[None]]]] 
     "clients": ("Many clients while a job writes all the time", clients.measure),
     "history": ("Looking back", history.measure),
     "wrapper": ("The wrapper on its machine", wrapper.measure),
-    "one_minion": ("Jobs due in the same second on one minion, through Salt", one_minion.measure),
+    "one_minion": ("Jobs due in the same second, through Salt", one_minion.measure),
 }
 
 

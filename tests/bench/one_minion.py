@@ -1,69 +1,128 @@
-"""Forty jobs that are due in the same second on one machine, through a real Salt master and minion."""
+"""Jobs that are due in the same second on the same machines, through a real Salt master and minions.
+
+Twice: as it is, and with a daemon that publishes each launch by itself.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
+import attrs
 import trio
 
 from saltpeter.client import Client, connect
 from saltpeter.lab import Lab, free_ports, lab
 from saltpeter.wrapper_build import build
-from tests.bench.frame import Sheet
+from tests.bench import machine
+from tests.bench.frame import Sheet, at_least
 from tests.bench.site import child, job, scratch, settings, write
 
-COUNTS = (1, 10, 40)
+MINIONS = 3
+MANY = 40
+ROUNDS = 3
+FASTER = at_least(3)
 AHEAD_S = 4
-DEADLINE_S = 120.0
+READY_S = 60.0
+DEADLINE_S = 180.0
+TOGETHER, SINGLY = "saltpeter", "tests.bench.singly"  # which daemon
 
 
-async def starts_s(made: Lab, directory: Path, count: int) -> list[float]:
-    """Seconds from the slot to the start of each command, ascending."""
-    slot = time.gmtime(time.time() + AHEAD_S)
-    fields = {"sec": slot.tm_sec, "min": slot.tm_min, "hour": slot.tm_hour, "dom": slot.tm_mday, "mon": slot.tm_mon}
-    jobs = {}
-    for number in range(count):
-        jobs[f"job{count}x{number}"] = job(**fields, timezone="UTC", targets=made.minions[0], command="true")
-        del jobs[f"job{count}x{number}"]["schedule"]
-    write(directory / "conf.d", "jobs", jobs)
-    due = time.mktime(slot) - time.timezone
-    async with connect(directory / "state" / "control.sock") as client:
-        await trio.sleep(AHEAD_S)
-        with trio.fail_after(DEADLINE_S):
-            return sorted([await _start(client, f"{name}_{int(due)}") - due for name in jobs])
+@attrs.frozen
+class Burst:
+    """What came of jobs that were due at once."""
+
+    starts_s: tuple[float, ...]  # from the slot to each command's start, ascending
+    publishes: int
+    master_cpu_s: float
+
+    @property
+    def a_second(self) -> float:
+        return len(self.starts_s) / self.starts_s[-1]
 
 
-async def _start(client: Client, run: str) -> float:
-    """When the run's command began, in seconds since 1970."""
+@attrs.define
+class Site:
+    made: Lab
+    directory: Path
+    _bursts: int = attrs.field(default=0, init=False)
+
+    async def burst(self, count: int, targets: str) -> Burst:
+        self._bursts += 1
+        slot = time.gmtime(time.time() + AHEAD_S)
+        fields = {"sec": slot.tm_sec, "min": slot.tm_min, "hour": slot.tm_hour, "dom": slot.tm_mday, "mon": slot.tm_mon}
+        wanted = {**job(timezone="UTC", targets=targets, target_type="glob"), **fields}
+        del wanted["schedule"]
+        due = time.mktime(slot) - time.timezone
+        names = [f"b{self._bursts}x{number}" for number in range(count)]
+        published, cpu_s = self._published(), self._master_cpu_s()
+        write(self.directory / "conf.d", "jobs", dict.fromkeys(names, wanted))
+        async with connect(self.directory / "state" / "control.sock") as client:
+            await trio.sleep(AHEAD_S)
+            with trio.fail_after(DEADLINE_S):
+                starts = [start - due for name in names for start in await _starts(client, f"{name}_{int(due)}")]
+        return Burst(tuple(sorted(starts)), len(self._published() - published), self._master_cpu_s() - cpu_s)
+
+    def _published(self) -> set[str]:
+        log = (self.directory / "stderr").read_text()
+        return set(re.findall(r"Waiting for Salt to confirm wrapper execution for job (\S+)\.\.\.", log))
+
+    def _master_cpu_s(self) -> float:
+        return machine.group_cpu_s(self.made._running["master"].pid)
+
+
+async def _starts(client: Client, run: str) -> list[float]:
+    """When the run's commands began, in seconds since 1970."""
     while True:
         runs = await client.request("getRuns", {"cron": run.rpartition("_")[0], "limit": 1})
         if runs["runs"] and runs["runs"][0]["verdict"]:
             found = await client.request("getRun", run)
-            [result] = found["results"].values()
-            return datetime.fromisoformat(result["started"]).timestamp()
+            return [datetime.fromisoformat(result["started"]).timestamp() for result in found["results"].values()]
         await trio.sleep(0.2)
 
 
+@asynccontextmanager
+async def site(made: Lab, daemon: str) -> AsyncIterator[Site]:
+    with scratch() as directory:
+        [port] = free_ports(1)
+        file = directory / "sp_wrapper.py"
+        build(file)
+        own = settings(directory, port, master_config=str(made.master_config), default_wrapper_path=str(file))
+        write(directory / "conf.d", "settings", own)
+        with (directory / "stderr").open("ab") as stderr:
+            arguments = [sys.executable, "-m", daemon, "daemon", "-c", str(directory / "conf.d")]
+            with child(arguments, stderr=stderr), trio.fail_after(READY_S) as ready:
+                while b"Ready: " not in (directory / "stderr").read_bytes():  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+                ready.deadline = float("inf")
+                yield Site(made, directory)
+
+
 async def measure(sheet: Sheet, scale: float) -> None:
-    async with lab(minions=1) as made:
-        with scratch() as directory:
-            [port] = free_ports(1)
-            file = directory / "sp_wrapper.py"
-            build(file)
-            own = settings(directory, port, master_config=str(made.master_config), default_wrapper_path=str(file))
-            write(directory / "conf.d", "settings", own)
-            with (directory / "stderr").open("ab") as stderr:
-                arguments = [sys.executable, "-m", "saltpeter", "daemon", "-c", str(directory / "conf.d")]
-                with child(arguments, stderr=stderr):
-                    while b"Ready: " not in (directory / "stderr").read_bytes():  # noqa: ASYNC110
-                        await trio.sleep(0.05)
-                    for count in COUNTS:
-                        found = await starts_s(made, directory, max(1, int(count * scale)))
-                        case = f"{len(found)} job{'s' if len(found) > 1 else ''}"
-                        sheet.add(case, "slot to the first command", "s", [found[0]])
-                        sheet.add(case, "slot to the last command", "s", [found[-1]])
-                        if len(found) > 1:
-                            sheet.add(case, "starts", "a second", [len(found) / found[-1]])
+    many = max(2, int(MANY * scale))
+    async with lab(minions=MINIONS) as made:
+        one = made.minions[0]
+        rates: dict[tuple[str, str], list[float]] = {}
+        for daemon in (TOGETHER, SINGLY):
+            how = "" if daemon == TOGETHER else ", each by itself"
+            async with site(made, daemon) as at:
+                alone = [(await at.burst(1, one)).starts_s[0] for _ in range(ROUNDS)]
+                sheet.add(f"1 job{how}", "slot to the command", "s", alone)
+                for targets, where in ((one, "one minion"), ("*", f"{MINIONS} minions")):
+                    bursts = [await at.burst(many, targets) for _ in range(ROUNDS)]
+                    rates[daemon, where] = [burst.a_second for burst in bursts]
+                    case = f"{many} jobs on {where}{how}"
+                    sheet.add(case, "publishes", "", [burst.publishes for burst in bursts])
+                    sheet.add(case, "slot to the first command", "s", [burst.starts_s[0] for burst in bursts])
+                    sheet.add(case, "slot to the last command", "s", [burst.starts_s[-1] for burst in bursts])
+                    sheet.add(case, "starts", "a second", rates[daemon, where])
+                    sheet.add(case, "CPU of the master", "s", [burst.master_cpu_s for burst in bursts])
+        for where in (f"{MINIONS} minions", "one minion"):
+            faster = [a / b for a, b in zip(rates[TOGETHER, where], rates[SINGLY, where], strict=True)]
+            target = FASTER if where == "one minion" else None
+            sheet.add(f"{many} jobs on {where}", "starts, of those each by itself", "times", faster, target)

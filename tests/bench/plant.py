@@ -27,7 +27,7 @@ from saltpeter.daemon import Daemon, Ground
 from saltpeter.domain.job import Target
 from saltpeter.engine.gather import Pile
 from saltpeter.engine.lag import LagWatch
-from saltpeter.engine.launcher import Answer, Call, Launcher, StartWrapper
+from saltpeter.engine.launcher import Answer, Call, Launcher, StartWrapper, StartWrappers, place
 from saltpeter.host import host
 from saltpeter.launch import calls
 from saltpeter.launch.desk import Desk
@@ -72,9 +72,15 @@ class SimulatedLauncher:
         return calls.new_ticket(datetime.now(timezone.utc))
 
     async def publish(self, ticket: str, call: Call, machines: Collection[str]) -> None:
-        at = time.time()
-        if isinstance(call, StartWrapper):
-            await self._fleet.say({"at": at, "env": dict(call.env), "machines": list(machines)})
+        if isinstance(call, StartWrappers):
+            for name, env in call.orders.items():
+                await self._publish(place(ticket, name), env, machines)
+        else:
+            await self._publish(ticket, call.env if isinstance(call, StartWrapper) else None, machines)
+
+    async def _publish(self, ticket: str, env: Mapping[str, str] | None, machines: Collection[str]) -> None:
+        if env is not None:
+            await self._fleet.say({"at": time.time(), "env": dict(env), "machines": list(machines)})
         for machine in machines:
             if machine.startswith("broken"):
                 answer = Answer(machine, NO_WRAPPER, "no such file")

@@ -119,6 +119,31 @@ async def test_a_start_that_stays_unconfirmed_is_looked_into(autojump_clock: Moc
         assert outcomes["m1"].end is end
 
 
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        (Reply(127, "/w: No such file or directory"), Reply(127, "/w: No such file or directory")),
+        (Reply(126, "/w: Permission denied"), Reply(126, "/w: Permission denied")),
+        (Reply(255, "the order expired"), Reply(0, json.dumps({"state": "never seen"}))),
+    ],
+)
+async def test_what_a_machine_answered_while_the_master_restarted_is_asked_for_again(
+    autojump_clock: MockClock, said: Reply, asked: Reply
+) -> None:
+    """Salt loses such an answer, and its minion drops an order that it has seen."""
+    async with bottle(job()) as b:
+        machine = b.fleet.machines["m1"]
+        machine.on_start = lambda name, call: said
+        machine.on_call = lambda name, call: asked
+        machine.answers_lost = True
+        run = await b.runs.run("backup", "test")
+        await trio.sleep(2)
+        machine.answers_lost = False
+        with trio.fail_after(60):
+            await b.ended(run)
+        assert (b.outcomes(run)["m1"].code, said.text in b.outcomes(run)["m1"].text) == (said.code, True)
+
+
 async def test_a_kill_ends_phase_1(autojump_clock: MockClock) -> None:
     async with bottle(job(kill_grace_s=5.0)) as b:
         b.fleet.machines["m1"].on_start = lambda machine, call: Reply(0, after_s=math.inf)

@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 JOURNAL = "FAULTS_JOURNAL"  # where the journal is, in the environment
@@ -48,15 +49,24 @@ def main(size: int, seconds: float, fails: int) -> int:
 
 
 def _who() -> tuple[str, str, int] | None:
-    """The run, the machine and the attempt, from the wrapper's environment; None when the wrapper has just died."""
+    """The run, the machine and the attempt, from the wrapper's order; None when the wrapper has just died."""
+    held = [path for path in _open_in(os.getppid()) if path.parent.name == "runs"]  # it holds its claim
     try:
-        entries = Path(f"/proc/{os.getppid()}/environ").read_text().split("\0")
-    except OSError:
+        entries = (held[0] / "order").read_text().split("\0")
+    except (OSError, IndexError):
         return None
     env = dict(entry.split("=", 1) for entry in entries if "=" in entry)
-    if "SP_ATTEMPT" not in env:
-        return None
     return env["SP_JOB_INSTANCE"], env["SP_MACHINE_ID"], int(env["SP_ATTEMPT"])
+
+
+def _open_in(pid: int) -> list[Path]:
+    """What the process has open, but for what it closes just now."""
+    found = []
+    with suppress(OSError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.append(fd.readlink())
+    return found
 
 
 def _note(run: str, machine: str, attempt: int, what: str) -> None:

@@ -24,6 +24,7 @@ from saltpeter.domain.schedule import Fields, Schedule
 from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.board import Board
+from saltpeter.engine.departures import Departures
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Call, StartWrapper
@@ -220,6 +221,7 @@ async def bottle(
     means = Means(
         record=Recorder(store, board, NoCopy()),
         executions=Executions(),
+        departures=Departures(),
         launchers={"salt": machines, "local": machines},
         now=now,
         settings=lambda: board.state.config.settings,
@@ -229,6 +231,7 @@ async def bottle(
         read_secrets=secrets,
     )
     async with trio.open_nursery() as nursery:
+        await nursery.start(means.departures.serve)
         runs = Runs(means, nursery, reread=trio.lowlevel.checkpoint)
         scheduler = Scheduler(board, now, runs.due, runs.note, await store.last_slots())
         made = Bottle(board, store, machines, Roster(means, store), runs, scheduler, nursery)

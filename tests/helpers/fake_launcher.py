@@ -21,7 +21,19 @@ import attrs
 import trio
 
 from saltpeter.domain.job import Target, TargetType
-from saltpeter.engine.launcher import Answer, Call, FindPlain, KillPlain, Ping, StartPlain, StartWrapper
+from saltpeter.engine.launcher import (
+    UNTOLD,
+    Answer,
+    Call,
+    FindPlain,
+    KillPlain,
+    OneCall,
+    Ping,
+    StartPlain,
+    StartWrapper,
+    StartWrappers,
+    place,
+)
 from saltpeter.errors import LaunchError, LaunchUnknown
 from saltpeter.launch.desk import Desk
 from sp_wrapper import codes
@@ -39,6 +51,7 @@ class Reply:
 OnCall: TypeAlias = Callable[[str, Call], "Reply | None"]
 
 MISSING = Reply(127, "env: '{path}': No such file or directory")
+NO_SUCH_OPTION = Reply(UNTOLD, "sp_wrapper: error: unrecognized arguments: --orders")
 NOT_EXECUTABLE = Reply(126, "env: '{path}': Permission denied")
 
 
@@ -57,6 +70,7 @@ class FakeMachine:
     answer_delay_s: float = 0.05  # from acting to the answer
     answers_lost: bool = False  # it acts, and nobody ever hears about it
     wrapper: Reply | None = None  # MISSING or NOT_EXECUTABLE: nothing starts there
+    takes_several: bool = True  # orders at once; an older wrapper does not know how
     on_start: OnCall | None = None
     on_call: OnCall | None = None
     acted_on: list[tuple[str, Call]] = attrs.field(factory=list)  # every (ticket, call), oldest first
@@ -72,15 +86,17 @@ class FakeMachine:
         """The starts that it acted on, pings and questions left out."""
         return [call for _, call in self.acted_on if isinstance(call, (StartWrapper, StartPlain))]
 
-    async def act(self, name: str, ticket: str, call: Call) -> Reply | None:
-        """Carry out `call`, to its end; None when the ticket is one that it knows already."""
+    def accept(self, ticket: str, call: Call) -> Mapping[str, OneCall]:
+        """What it has to do, by the ticket of each: nothing when it knows the ticket already."""
         if ticket in self._known:
-            return None
+            return {}
         self._known.add(ticket)
-        self.acted_on.append((ticket, call))
-        return await self._respond(name, ticket, call)
+        calls = _singly(ticket, call)
+        self.acted_on += calls.items()
+        return calls
 
-    async def _respond(self, name: str, ticket: str, call: Call) -> Reply:
+    async def act(self, name: str, ticket: str, call: OneCall) -> Reply:
+        """Carry out `call`, to its end."""
         match call:
             case StartWrapper():
                 return await self._start_wrapper(name, call)
@@ -165,8 +181,9 @@ class FakeLauncher:
     async def answers(self, ticket: str) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:
         await trio.lowlevel.checkpoint()
         with self._desk.open(ticket) as inbox:
-            for answer in self._answers.get(ticket, {}).values():
-                inbox.offer(answer)
+            for own in inbox.names:
+                for answer in self._answers.get(own, {}).values():
+                    inbox.offer(own, answer)
             yield inbox.receive
 
     async def reachable(self) -> bool:
@@ -176,14 +193,33 @@ class FakeLauncher:
     async def _carry_out(self, name: str, ticket: str, call: Call) -> None:
         machine = self.machines[name]
         await trio.sleep(machine.start_delay_s)
-        reply = await machine.act(name, ticket, call) if machine.up else None
-        if reply is None:
+        if not machine.up:
             return
+        if isinstance(call, StartWrappers) and not machine.takes_several:
+            return await self._answer(name, {place(ticket, each): NO_SUCH_OPTION for each in call.orders})
+        replies: dict[str, Reply] = {}
+        async with trio.open_nursery() as nursery:  # Salt has one answer to all of it
+            for own, each in machine.accept(ticket, call).items():
+                nursery.start_soon(self._act, replies, name, own, each)
+        await self._answer(name, replies)
+
+    async def _act(self, replies: dict[str, Reply], name: str, ticket: str, call: OneCall) -> None:
+        replies[ticket] = await self.machines[name].act(name, ticket, call)
+
+    async def _answer(self, name: str, replies: Mapping[str, Reply]) -> None:
+        machine = self.machines[name]
         await trio.sleep(machine.answer_delay_s)
         if self.master_up and machine.up and not machine.answers_lost:
-            answer = Answer(name, reply.code, reply.text)
-            self._answers.setdefault(ticket, {}).setdefault(name, answer)
-            self._desk.post(ticket, answer)
+            for ticket, reply in replies.items():
+                answer = Answer(name, reply.code, reply.text)
+                self._answers.setdefault(ticket, {}).setdefault(name, answer)
+                self._desk.post(ticket, answer)
+
+
+def _singly(ticket: str, call: Call) -> dict[str, OneCall]:
+    if not isinstance(call, StartWrappers):
+        return {ticket: call}
+    return {place(ticket, name): StartWrapper(path=call.path, env=env) for name, env in call.orders.items()}
 
 
 async def _in_time(reply: Reply) -> Reply:

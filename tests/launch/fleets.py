@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,9 +21,18 @@ MACHINES = ("m1", "m2")
 
 # Stands in for the wrapper: it notes that it ran, says who it is, and ends as it is told to.
 SCRIPT = """#!/bin/sh
+if [ "$1" = --orders ]; then exec "{python}" "{several}" "$0"; fi
 echo "$SP_MACHINE_ID $SP_JOB_INSTANCE" >>"{log}"
 echo "${{*:-start}} $SP_JOB_INSTANCE on $SP_MACHINE_ID"
 exit ${{SAY_CODE:-0}}
+"""
+
+# Takes several orders as the wrapper does, each by a stand-in of its own.
+SEVERAL = """
+import json, os, subprocess, sys
+for name, env in json.load(sys.stdin).items():
+    done = subprocess.run([sys.argv[1]], env={**os.environ, **env}, capture_output=True, text=True)
+    print(json.dumps({"order": name, "code": done.returncode, "text": done.stdout.rstrip()}), flush=True)
 """
 
 # A plain start's commands that the tests use, and what they come to.
@@ -56,7 +66,9 @@ class Fleet:
 
 def _on_disk(launcher: Launcher, directory: Path) -> Fleet:
     good, not_executable, log = directory / "wrapper.sh", directory / "plain.txt", directory / "starts.log"
-    good.write_text(SCRIPT.format(log=log))
+    several = directory / "several.py"
+    several.write_text(SEVERAL)
+    good.write_text(SCRIPT.format(log=log, python=sys.executable, several=several))
     good.chmod(0o755)
     not_executable.write_text("not a program")
     return Fleet(launcher, str(good), str(directory / "nothing here"), str(not_executable), log)

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saltpeter.engine.launcher import (
+    UNTOLD,
     Answer,
     AskStatus,
     FindPlain,
@@ -26,6 +27,7 @@ from saltpeter.engine.launcher import (
     Ping,
     StartPlain,
     StartWrapper,
+    StartWrappers,
 )
 from saltpeter.launch import calls
 
@@ -133,6 +135,29 @@ def test_a_plain_start_takes_its_user_directory_and_timeout_along() -> None:
     assert not {"runas", "cwd", "timeout"} & calls.order(plain()).kwargs.keys()
 
 
+@given(
+    st.dictionaries(
+        st.sampled_from("012"), st.dictionaries(st.sampled_from(["A", "SP_COMMAND", "€"]), TRICKY), min_size=1
+    )
+)
+def test_several_orders_travel_as_they_are_and_what_they_have_in_common_once(orders: dict[str, dict[str, str]]) -> None:
+    kwargs = calls.order(StartWrappers(path="/opt/w.py", orders=orders)).kwargs
+    assert rendered(kwargs["cmd"]) == "exec env SP_MACHINE_ID=m1 /opt/w.py --orders"
+    common, own = kwargs["env"], json.loads(kwargs["stdin"])
+    assert {name: {**common, **env} for name, env in own.items()} == orders
+    assert not any(common.keys() & env.keys() for env in own.values())
+    assert len(orders) > 1 or not any(own.values())
+    assert kwargs["stdin_raw_newlines"] is True, "else Salt would take a backslash and an n for a line's end"
+
+
+def test_where_one_of_several_orders_asks_for_a_proof_the_key_is_named() -> None:
+    orders = {"0": {"SP_PROVE_MACHINE": "1"}, "1": {}}
+    command = calls.order(StartWrappers(path="/opt/w.py", orders=orders)).kwargs["cmd"]
+    assert TEMPLATES.from_string(command).render(opts={"id": "m1", "pki_dir": "/etc/salt/pki/minion"}) == (
+        "exec env SP_MACHINE_ID=m1 SP_MACHINE_KEY=/etc/salt/pki/minion/minion.pem /opt/w.py --orders"
+    )
+
+
 # --- answers, as a minion of Salt 3008 returned them ---
 
 
@@ -173,6 +198,35 @@ def test_a_job_that_was_found_has_a_text() -> None:
     assert json.loads(found.text)["pid"] == 7
 
 
+LINES = (
+    "bash: warning: something\n"
+    '{"order": "0", "code": 0, "text": "started"}\n'
+    '{"order": "10", "code": 254, "text": "refused: held"}\n'
+    '{"order": "2", "code": "x"}\n[]\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("ticket", "jid", "answer"),
+    [
+        ("7.0", "7", Answer("m1", 0, "started")),
+        ("7.10", "7", Answer("m1", 254, "refused: held")),
+        ("7.1", "7", Answer("m1", UNTOLD, LINES)),
+        ("7.2", "7", Answer("m1", UNTOLD, LINES)),
+        ("7", "7", Answer("m1", 0, LINES)),
+        ("7.0", "7.0.again", Answer("m1", 0, LINES)),
+    ],
+)
+def test_of_several_orders_each_has_its_line(ticket: str, jid: str, answer: Answer) -> None:
+    assert calls.answer_to(ticket, jid, "m1", ran(0, LINES)) == answer
+
+
+def test_where_there_is_no_wrapper_no_order_has_been_told_of() -> None:
+    returned = ran(127, "env: '/w': No such file or directory")
+    assert calls.answer_to("7.0", "7", "m1", returned).code == UNTOLD
+    assert calls.answer_to("7.0", "7.0.again", "m1", returned).code == 127
+
+
 # what msgpack can carry
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
@@ -184,8 +238,8 @@ ANYTHING = st.recursive(
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["return", "retcode", "success", "out"]), ANYTHING))
 def test_no_return_is_too_strange_to_be_an_answer(returned: dict[str, Any]) -> None:
-    answer = calls.answer("m1", returned)
-    assert (type(answer.code), type(answer.text)) == (int, str)
+    for answer in (calls.answer("m1", returned), calls.answer_to("7.0", "7", "m1", returned)):
+        assert (type(answer.code), type(answer.text)) == (int, str)
 
 
 # --- the script that ends a plain start ---

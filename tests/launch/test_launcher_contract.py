@@ -13,7 +13,20 @@ import pytest
 import trio
 
 from saltpeter.domain.job import Target, TargetType
-from saltpeter.engine.launcher import Answer, AskStatus, Call, FindPlain, KillPlain, KillThroughWrapper, Ping, ask
+from saltpeter.engine.launcher import (
+    UNTOLD,
+    Answer,
+    AskStatus,
+    Call,
+    FindPlain,
+    KillPlain,
+    KillThroughWrapper,
+    Ping,
+    StartWrappers,
+    again,
+    ask,
+    place,
+)
 from saltpeter.errors import LaunchError
 from tests.launch.fleets import MACHINES, Fleet, fake_fleet, local_fleet, plain, salt_fleet, wrapper
 
@@ -119,6 +132,54 @@ async def test_publishing_the_same_ticket_again_does_nothing_twice(fleet: Fleet)
         with pytest.raises(trio.WouldBlock):
             answers.receive_nowait()
     assert fleet.starts() == [f"m1 {RUN}", f"m2 {RUN}"]
+
+
+async def test_an_order_that_is_given_again_is_answered_again(fleet: Fleet) -> None:
+    """By its second name, which a machine that knows the first does not drop."""
+    ticket = fleet.launcher.ticket()
+    async with fleet.launcher.answers(ticket) as answers:
+        await fleet.launcher.publish(ticket, wrapper(fleet.good, RUN), ["m1"])
+        assert codes(await gather(answers, 1)) == [0]
+        for _ in range(2):
+            await fleet.launcher.publish(again(ticket), wrapper(fleet.good, RUN, code=254), ["m1"])
+        assert codes(await gather(answers, 1)) == [254]
+    async with fleet.launcher.answers(ticket) as answers:
+        assert codes(await gather(answers, 2)) == [0, 254]
+
+
+def several(fleet: Fleet, path: str = "", **codes: int) -> StartWrappers:
+    """An order for each, whose wrapper is to end with that code."""
+    envs = {name: wrapper(fleet.good, f"{RUN}_{name}", code).env for name, code in codes.items()}
+    return StartWrappers(path=path or fleet.good, orders=envs)
+
+
+async def test_of_several_orders_each_has_a_ticket_and_an_answer_of_its_own(fleet: Fleet) -> None:
+    ticket, call = fleet.launcher.ticket(), several(fleet, a=0, b=254, c=0)
+    async with (
+        fleet.launcher.answers(place(ticket, "a")) as a,
+        fleet.launcher.answers(place(ticket, "b")) as b,
+    ):
+        for _ in range(2):
+            await fleet.launcher.publish(ticket, call, MACHINES)
+        assert await gather(a, 2) == [Answer(name, 0, f"start {RUN}_a on {name}") for name in MACHINES]
+        assert await gather(b, 2) == [Answer(name, 254, f"start {RUN}_b on {name}") for name in MACHINES]
+    async with fleet.launcher.answers(place(ticket, "c")) as c:
+        assert codes(await gather(c, 2)) == [0, 0]
+    assert fleet.starts() == sorted(f"{machine} {RUN}_{name}" for machine in MACHINES for name in "abc")
+
+
+async def test_where_several_orders_reach_no_wrapper_nothing_is_told_of_any(fleet: Fleet) -> None:
+    """And each may be given by itself, under the second name of its ticket."""
+    ticket, call = fleet.launcher.ticket(), several(fleet, fleet.missing, a=0, b=0)
+    own = place(ticket, "b")
+    async with fleet.launcher.answers(place(ticket, "a")) as others, fleet.launcher.answers(own) as answers:
+        await fleet.launcher.publish(ticket, call, ["m1"])
+        for answer in (*await gather(others, 1), *await gather(answers, 1)):
+            assert answer.code in (UNTOLD, 127)
+            assert "No such file or directory" in answer.text
+        await fleet.launcher.publish(again(own), wrapper(fleet.good, RUN), ["m1"])
+        assert codes(await gather(answers, 1)) == [0]
+    assert fleet.starts() == [f"m1 {RUN}"]
 
 
 async def test_a_call_to_nobody_is_no_trouble(fleet: Fleet) -> None:

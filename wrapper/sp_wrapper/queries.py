@@ -19,7 +19,10 @@ KILL_EXTRA_S = 2.0  # what a kill may take beyond its grace
 GRACE_S = 5.0  # of a run whose order is gone
 LOOK_EVERY_S = 0.05
 
-EPILOG = "Without arguments the order is read from the environment (SP_*), as Salt's cmd.run passes it."
+EPILOG = (
+    "Without arguments the order is read from the environment (SP_*), as Salt's cmd.run passes it. "
+    "With --orders, which stands alone, several are read from stdin."
+)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
