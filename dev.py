@@ -2,8 +2,9 @@
 
     python3 dev.py lab      try saltpeter out: a private Salt master, three minions, and jobs running on them
     python3 dev.py test     check style and types, then run all the tests
+    python3 dev.py spread   the same, with two tests at a time: for a machine that has nothing else to do
 
-Both set up .venv first, from requirements.lock; what follows the word goes to the command (`dev.py test -k kill`).
+All set up .venv first, from requirements.lock; what follows the word goes to the command (`dev.py test -k kill`).
 `python3 dev.py setup` does only that; `python3 dev.py lock` writes requirements.lock anew.
 """
 
@@ -15,7 +16,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -27,6 +29,8 @@ STAMP = VENV / "installed-from"
 FUZZER = "atheris==3.0.0"
 OLDEST = (3, 10)
 ADVISORIES_S = 120
+# Tests wait more than they compute. tests/helpers/spread.py says which stay together.
+SPREAD = ("--numprocesses", "2", "--dist", "loadscope", "--no-loadscope-reorder")
 
 
 def main() -> None:
@@ -81,14 +85,30 @@ def lab(args: list[str]) -> None:
 
 
 def test(args: list[str]) -> None:
+    check_and_run([], args)
+
+
+def spread(args: list[str]) -> None:
+    check_and_run(SPREAD, args)
+
+
+def check_and_run(how: Sequence[str], args: list[str]) -> None:
     if not args:
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
-        run(str(BIN / "mypy"))
-        run(str(BIN / "bandit"), "--quiet", "--recursive", "--configfile", "pyproject.toml", "saltpeter", "wrapper")
-        look_for_advisories()
+        with ThreadPoolExecutor() as pool:  # one computes while another waits for the network
+            for check in [pool.submit(each) for each in (check_types, look_for_weaknesses, look_for_advisories)]:
+                check.result()
     need_browser()
-    run(str(BIN / "pytest"), *args)
+    run(str(BIN / "pytest"), *how, *args)
+
+
+def check_types() -> None:
+    run(str(BIN / "mypy"))
+
+
+def look_for_weaknesses() -> None:
+    run(str(BIN / "bandit"), "--quiet", "--recursive", "--configfile", "pyproject.toml", "saltpeter", "wrapper")
 
 
 def look_for_advisories() -> None:
@@ -146,7 +166,13 @@ def say(text: str) -> None:
     print(f"+ {text}", flush=True)  # noqa: T201
 
 
-COMMANDS: Mapping[str, Callable[[list[str]], None]] = {"lab": lab, "test": test, "setup": setup, "lock": lock}
+COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
+    "lab": lab,
+    "test": test,
+    "spread": spread,
+    "setup": setup,
+    "lock": lock,
+}
 
 if __name__ == "__main__":
     main()

@@ -149,7 +149,7 @@ def test_a_command_that_does_not_exist_would_be_noticed() -> None:
             parse(words)
 
 
-@pytest.mark.parametrize("word", ["lab", "test", "lock"])
+@pytest.mark.parametrize("word", ["lab", "test", "spread", "lock"])
 def test_dev_py_knows_the_words_that_are_named(word: str) -> None:
     assert f"dev.py {word}" in "".join(page.read_text() for page in PAGES)
     assert f'"{word}": {word}' in (ROOT / "dev.py").read_text()

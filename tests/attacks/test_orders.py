@@ -125,7 +125,7 @@ async def test_of_several_orders_only_those_are_carried_out_that_are_signed(orde
         ("SP_JOB_INSTANCE", "backup_1762346050"),
         ("SP_ATTEMPT", "2"),
         ("SP_TIMEOUT", "1"),
-        ("SP_EXPIRES", str(int(time.time()) + 7200)),
+        pytest.param("SP_EXPIRES", str(int(time.time()) + 7200), id="SP_EXPIRES-later"),
         ("SP_WEBSOCKET_URL", "ws://evil.example/"),
         ("SP_TOKEN", "mine"),
         ("SP_MACHINES", ""),

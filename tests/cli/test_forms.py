@@ -163,6 +163,8 @@ def _make_ready(shell: Shell, typed: str) -> None:
     elif typed.startswith("run"):
         while _living(shell, "hello"):
             pass
+    elif typed.startswith("why"):  # what ran within the last minute
+        shell.run("hello")
     elif typed.startswith("maintenance remove"):
         shell("maintenance", "add", "m9")
 

@@ -223,7 +223,7 @@ async def test_a_running_plain_start_is_found_and_killed_on_its_machine_only(fle
         with trio.fail_after(20):
             while not all(answer.text for answer in await asked(fleet, FindPlain(ticket=ticket))):  # noqa: ASYNC110
                 await trio.sleep(0.05)
-        kill = KillPlain(run=RUN, signal="TERM", grace_s=5)
+        kill = KillPlain(run=RUN, signal="TERM", grace_s=60)
         assert await asked(fleet, kill, ["m1"]) == [Answer("m1", 0, "")]
         assert codes(await gather(answers, 1)) == [143]
         [m1, m2] = await asked(fleet, FindPlain(ticket=ticket))

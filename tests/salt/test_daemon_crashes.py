@@ -43,7 +43,10 @@ async def test_a_wrapper_that_dies_is_missed_and_a_reporter_that_dies_is_replace
     async with daemon.watching("guarded") as watch:
         run = await watch.run("guarded")
         await watch.until(lambda: all(watch.output(run, machine) == "begun\n" for machine in ALL))
-        for process in daemon.wrappers("m1"):
+        doomed = daemon.wrappers("m1")
+        for process in doomed:
+            os.kill(process.pid, signal.SIGSTOP)  # so that none of them tells of another's end
+        for process in doomed:
             kill(process.pid)
         _, reporter = daemon.wrappers("m2")
         kill(reporter.pid)

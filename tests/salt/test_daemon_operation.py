@@ -101,7 +101,7 @@ async def scenario(daemon: Daemon) -> str:
     async with daemon.watching("known", "unlaunchable") as watch:
         await watch.results(await watch.run("unlaunchable"))
         run = await watch.run("known")
-        await eventually(lambda: f"Heartbeat from {run}:m1" in daemon.log())
+        await eventually(lambda: f"Heartbeat from {run}:m1" in daemon.log().partition(f"Job started - {run}:m1")[2])
         await watch.kill("known")
         await watch.results(run)
     await eventually(lambda: f"Job completed - {run}:m1" in daemon.log())
