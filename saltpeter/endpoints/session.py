@@ -162,6 +162,9 @@ class Session:
                 await self._receive_output(output)
             case wire.Connect():
                 raise wire.RemoteProtocolError("a second connect")
+            case wire.Start(pid=pid) as start:  # said at once, for heartbeats follow that wait for nothing
+                self._note("Job started - %s (PID: %d)", pid, event="started", pid=pid)
+                await self._backlog.put(start)
             case message:
                 await self._backlog.put(message)
 
@@ -187,7 +190,8 @@ class Session:
             case Repeat():
                 self._ack("output", message.seq)
             case wire.Start():
-                await self._start(message)
+                await self._watch.started(message)
+                self._ack("start")
             case wire.Complete():
                 await self._complete(message)
             case wire.SyncRequest():
@@ -202,11 +206,6 @@ class Session:
                 await self._watch.log(wire.Log(text=message.error, level="error"))
             case _:
                 assert_never(message)
-
-    async def _start(self, start: wire.Start) -> None:
-        self._note("Job started - %s (PID: %d)", start.pid, event="started", pid=start.pid)
-        await self._watch.started(start)
-        self._ack("start")
 
     async def _complete(self, complete: wire.Complete) -> None:
         code = complete.retcode

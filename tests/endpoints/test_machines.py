@@ -279,6 +279,20 @@ async def test_heartbeats_do_not_wait_for_commits(autojump_clock: MockClock) -> 
         assert watched.beats == [5, 10, 15]
 
 
+async def test_a_start_is_said_before_the_heartbeats_that_follow_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "saltpeter")
+    async with dial(MachinesEndpoint(Known(Watched(commit_s=1000)), now).front(), "/") as wrapper:
+        await connect(wrapper)
+        await wrapper.say(**WHO, type="output", seq=0, offset=0, data="x")  # the disk is busy with it
+        await wrapper.say(**WHO, type="start", pid=12345)
+        await wrapper.say(**WHO, type="heartbeat")
+        await wrapper.hear_all(1)
+    said = [text.split()[1] for text in caplog.messages if text.startswith("WebSocket: ")]
+    assert said[:3] == ["Client", "Job", "Heartbeat"]
+
+
 async def test_gaps_are_nacked_and_repeats_acked(autojump_clock: MockClock) -> None:
     async with dial(MachinesEndpoint(Known(Watched()), now).front(), "/") as wrapper:
         await connect(wrapper)
