@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import attrs
@@ -12,18 +13,25 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class Pile(Generic[T]):
-    """Things put down by many tasks, taken up by one: all that are there at once."""
+    """Things put down by many tasks, and handed to `deal` by one: all that are there at once.
 
+    What comes while some are dealt with waits for the next time. While there is nothing, there is no task.
+    """
+
+    deal: Callable[[list[T]], Awaitable[None]]
+    name: str  # of the task
     _things: list[T] = attrs.field(factory=list, init=False)
-    _some: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _dealing: bool = attrs.field(default=False, init=False)
 
-    def put(self, thing: T) -> None:
+    def put(self, thing: T, nursery: trio.Nursery) -> None:
+        """Add `thing`; the task that deals with it is one of `nursery`, unless there is one already."""
         self._things.append(thing)
-        self._some.set()
+        if not self._dealing:
+            self._dealing = True
+            nursery.start_soon(self._deal_with_all, name=self.name)
 
-    async def take(self) -> list[T]:
-        """Wait until there is something; take everything."""
-        await self._some.wait()
-        things, self._things = self._things, []
-        self._some = trio.Event()
-        return things
+    async def _deal_with_all(self) -> None:
+        while self._things:
+            things, self._things = self._things, []
+            await self.deal(things)
+        self._dealing = False

@@ -71,6 +71,7 @@ class Launch(abc.ABC):
     executions: Mapping[str, Execution]  # by machine
     patience: Patience
     issue: Issue
+    _nursery: trio.Nursery = attrs.field(init=False)  # of all that goes on until the last word
 
     async def begin(self, send: Callable[[], Awaitable[None]]) -> None:
         """Return when every execution has had its word: its confirmation, or without a wrapper its end.
@@ -84,13 +85,13 @@ class Launch(abc.ABC):
         self.out()
         await self._until_all_have_spoken(self._look_after_the_silent)
 
-    async def _until_all_have_spoken(self, lead: Callable[[trio.Nursery], Awaitable[None]]) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen, self.ticket, self.answered, name=f"answers to {self.ticket}")
-            nursery.start_soon(lead, nursery, name=f"launch {self.ticket}")
+    async def _until_all_have_spoken(self, lead: Callable[[], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._listen, self.ticket, self.answered, name=f"answers to {self.ticket}")
+            self._nursery.start_soon(lead, name=f"launch {self.ticket}")
             for execution in self.executions.values():
                 await self.word(execution).wait()
-            nursery.cancel_scope.cancel()
+            self._nursery.cancel_scope.cancel()
         confirmed = sum(execution.confirmed for execution in self.executions.values())
         log.info(
             "Monitoring WebSocket results for %d confirmed target(s)...",
@@ -126,14 +127,14 @@ class Launch(abc.ABC):
         """The machines that still owe their word."""
         return [machine for machine, execution in self.executions.items() if not self.word(execution).is_set()]
 
-    async def _publish(self, send: Callable[[], Awaitable[None]], nursery: trio.Nursery) -> None:
+    async def _publish(self, send: Callable[[], Awaitable[None]]) -> None:
         try:
             await send()
         except LaunchError as error:
             fail(self.executions.values(), error)
         else:
             self.out()
-            await self._look_after_the_silent(nursery)
+            await self._look_after_the_silent()
 
     async def _listen(self, ticket: str, act: Callable[[Execution, Answer], Awaitable[None]]) -> None:
         async with self.launcher.answers(ticket) as answers:
@@ -146,7 +147,7 @@ class Launch(abc.ABC):
         with trio.move_on_after(self.patience.within_s):
             await self._listen(ticket, self.told)
 
-    async def _look_after_the_silent(self, nursery: trio.Nursery) -> None:
+    async def _look_after_the_silent(self) -> None:
         """Ask whoever is silent; one that answers nothing for long enough, while the way there is open, is gone."""
         self.patience.asked(self.silent(), trio.current_time())
         while True:
@@ -157,12 +158,12 @@ class Launch(abc.ABC):
             for machine in self.patience.gone(self.silent(), trio.current_time()):
                 self.executions[machine].finish(self.gone(machine))
             if machines := self.patience.to_ask(self.silent(), trio.current_time()):
-                await self._ask(nursery, machines)
+                await self._ask(machines)
 
-    async def _ask(self, nursery: trio.Nursery, machines: Collection[str]) -> None:
+    async def _ask(self, machines: Collection[str]) -> None:
         ticket = self.launcher.ticket()
         self.patience.asked(machines, trio.current_time())
-        nursery.start_soon(self._listen_a_while, ticket, name=f"answers to {ticket}")
+        self._nursery.start_soon(self._listen_a_while, ticket, name=f"answers to {ticket}")
         try:
             await self.launcher.publish(ticket, self.question(), machines)
         except (LaunchUnknown, LaunchError) as unknown:
@@ -176,7 +177,10 @@ class WrapperLaunch(Launch):
     path: str  # of the wrapper
     only_singly: Callable[[str], None]  # told of a machine that could not take several orders at once
     _again: set[str] = attrs.field(factory=set, init=False)  # the machines that may have been given it once more
-    _to_give: Pile[Execution] = attrs.field(factory=Pile, init=False)  # to be given it once more
+    _to_give: Pile[Execution] = attrs.field(init=False)  # to be given it once more
+
+    def __attrs_post_init__(self) -> None:
+        self._to_give = Pile(self._give_all_again, f"{self.ticket} again")
 
     async def resume(self) -> None:
         self._again.update(self.executions)
@@ -238,23 +242,15 @@ class WrapperLaunch(Launch):
 
     def _give_again(self, execution: Execution) -> None:
         self._again.add(execution.id.machine)
-        self._to_give.put(execution)
+        self._to_give.put(execution, self._nursery)
 
-    async def _until_all_have_spoken(self, lead: Callable[[trio.Nursery], Awaitable[None]]) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve_again, name=f"{self.ticket} again")
-            await super()._until_all_have_spoken(lead)
-            nursery.cancel_scope.cancel()
-
-    async def _serve_again(self) -> None:
+    async def _give_all_again(self, executions: Collection[Execution]) -> None:
         """By another name: a minion drops the first one as known, though what it answered may have been lost."""
-        while True:
-            executions = await self._to_give.take()
-            machines = [execution.id.machine for execution in executions]
-            try:
-                await hand_out(self.launcher, again(self.ticket), self.issue, machines)
-            except LaunchError as error:
-                fail(executions, error)
+        machines = [execution.id.machine for execution in executions]
+        try:
+            await hand_out(self.launcher, again(self.ticket), self.issue, machines)
+        except LaunchError as error:
+            fail(executions, error)
 
 
 @attrs.define(eq=False)

@@ -35,33 +35,34 @@ _SALT_AFTER_US_S = 30.0  # Salt's own limit on a plain command lies behind ours:
 
 @attrs.define(eq=False)
 class Orders:
-    """The outgoing side of one run."""
+    """The outgoing side of one run. What is under way is a task of `nursery`, and ends with it."""
 
     run: str
     job: Job
     token: str
     means: Means
-    _launches: Pile[Execution] = attrs.field(factory=Pile, init=False)
+    nursery: trio.Nursery
+    _launches: Pile[Execution] = attrs.field(init=False)
+    _kills: Pile[tuple[Execution, wire.Kill]] = attrs.field(init=False)
     _passages: dict[str, Passage] = attrs.field(factory=dict, init=False)  # by ticket, of launches that are to come
-    _kills: Pile[tuple[Execution, wire.Kill]] = attrs.field(factory=Pile, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._launches = Pile(self._launch_all, f"{self.run} launches")
+        self._kills = Pile(self._send_kills, f"{self.run} kills")
 
     def launch(self, execution: Execution) -> None:
         """Start it on its machine; its phase 1 is followed here."""
-        self._launches.put(execution)
+        self._launches.put(execution, self.nursery)
 
     def forward(self, execution: Execution, order: wire.Kill) -> None:
         """Take a kill to a machine whose wrapper is not connected."""
-        self._kills.put((execution, order))
+        self._kills.put((execution, order), self.nursery)
 
-    async def serve(self) -> None:
-        """Send what is asked for, until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._serve_launches, nursery, name=f"{self.run} launches")
-                nursery.start_soon(self._serve_kills, nursery, name=f"{self.run} kills")
-        finally:
-            for ticket in tuple(self._passages):  # whoever is behind them must not wait for them
-                self.call_off(ticket)
+    def close(self) -> None:
+        """Nothing more goes out: whoever is behind us must not wait for us."""
+        for ticket in tuple(self._passages):
+            self.call_off(ticket)
+        self.nursery.cancel_scope.cancel()
 
     def launched(self, attempt: int, machines: Collection[str]) -> Launched:
         """The fact of a launch that is to come; once that is durable, `begin` may follow, or else `call_off` must."""
@@ -73,8 +74,11 @@ class Orders:
             ticket = self._launcher.ticket()
         return Launched(run=self.run, ticket=ticket, attempt=attempt, machines=tuple(machines), at=self.means.now())
 
-    async def begin(self, ticket: str, executions: Sequence[Execution]) -> None:
-        """Publish a launch, and follow its phase 1."""
+    def begin(self, ticket: str, executions: Sequence[Execution]) -> None:
+        """Publish a launch, and follow its phase 1; returns at once."""
+        self.nursery.start_soon(self._begin, ticket, executions, name=f"{self.run} {ticket}")
+
+    async def _begin(self, ticket: str, executions: Sequence[Execution]) -> None:
         phase = self._first_phase(ticket, executions)
         if ticket not in self._passages:
             return await phase.begin(partial(hand_out, self._launcher, ticket, phase.issue, tuple(phase.executions)))
@@ -88,22 +92,21 @@ class Orders:
         if passage := self._passages.pop(ticket, None):
             passage.release()
 
-    async def take_up(self, ticket: str, executions: Sequence[Execution]) -> None:
-        """Follow the phase 1 of a launch that an earlier daemon made."""
-        await self._first_phase(ticket, executions).resume()
+    def take_up(self, ticket: str, executions: Sequence[Execution]) -> None:
+        """Follow the phase 1 of a launch that an earlier daemon made; returns at once."""
+        self.nursery.start_soon(self._first_phase(ticket, executions).resume, name=f"{self.run} {ticket}")
 
-    async def _serve_launches(self, nursery: trio.Nursery) -> None:
-        while True:
-            wanted = [execution for execution in await self._launches.take() if not execution.kill.cancel_called]
-            for execution in wanted:
-                execution.launched = True  # from here on a kill goes to the machine
-            for attempt, together in groupby(sorted(wanted, key=_attempt), _attempt):
-                nursery.start_soon(self._launch, attempt, list(together), name=f"{self.run} launch")
+    async def _launch_all(self, asked: Collection[Execution]) -> None:
+        wanted = [execution for execution in asked if not execution.kill.cancel_called]
+        for execution in wanted:
+            execution.launched = True  # from here on a kill goes to the machine
+        for attempt, together in groupby(sorted(wanted, key=_attempt), _attempt):
+            self.nursery.start_soon(self._launch, attempt, list(together), name=f"{self.run} launch")
 
     async def _launch(self, attempt: int, executions: Sequence[Execution]) -> None:
         launched = self.launched(attempt, [execution.id.machine for execution in executions])
         await self.means.record.surely(launched)
-        await self.begin(launched.ticket, executions)
+        await self._begin(launched.ticket, executions)
 
     def _first_phase(self, ticket: str, executions: Sequence[Execution]) -> Launch:
         by_machine = {execution.id.machine: execution for execution in executions}
@@ -152,13 +155,12 @@ class Orders:
     def _launcher(self) -> Launcher:
         return self.means.launcher(self.job)
 
-    async def _serve_kills(self, nursery: trio.Nursery) -> None:
-        while True:
-            kills: dict[Call, list[Execution]] = {}
-            for execution, order in await self._kills.take():
-                kills.setdefault(self._kill(execution, order), []).append(execution)
-            for call, executions in kills.items():
-                nursery.start_soon(self._send_kill, call, executions, name=f"{self.run} kill")
+    async def _send_kills(self, asked: Collection[tuple[Execution, wire.Kill]]) -> None:
+        kills: dict[Call, list[Execution]] = {}
+        for execution, order in asked:
+            kills.setdefault(self._kill(execution, order), []).append(execution)
+        for call, executions in kills.items():
+            self.nursery.start_soon(self._send_kill, call, executions, name=f"{self.run} kill")
 
     def _kill(self, execution: Execution, order: wire.Kill) -> Call:
         if self.job.use_wrapper:

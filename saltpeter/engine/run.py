@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from functools import partial
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
 from itertools import count, islice
-from typing import TypeAlias
 
 import attrs
 import trio
@@ -33,8 +32,6 @@ TASKS_AT_ONCE = 200  # that begin in one turn of the loop: ten thousand would ho
 
 _REMOVED = "Not launched: conf.d has the job no more"
 _TOO_MANY = "Not launched: too many machines had failed (max_failures)"
-
-Phases: TypeAlias = Mapping[str, Callable[[], Awaitable[None]]]  # by ticket: each follows a launch through phase 1
 
 
 def _tickets(executions: Iterable[ExecutionState]) -> dict[str, list[str]]:
@@ -69,21 +66,38 @@ class Run:
 
     async def conduct(self) -> None:
         """See it through to its verdict, which is durable on return."""
-        self._orders = Orders(self.id, self.job, self.token, self.means)
         try:
             machines = await self._target()
         except LaunchError as error:
             log.error("%s cannot be launched: %s", self.id, error, extra=fields("run.failed", run=self.id))
             return await self._end(Verdict.FAILED, str(error))
-        await self._see_through(machines, await self._write_down(machines))
+        async with self._ordering():
+            await self._write_down(machines)
+            await self._see_through(machines)
+        await self._end_by_verdict()
 
     async def resume(self, state: RunState) -> None:
         """Take up a run that an earlier daemon began, wherever it stood."""
-        if not state.executions:
-            if state.kills:
-                self.kill()
-            return await self.conduct()
-        self._orders = Orders(self.id, self.job, self.token, self.means)
+        if state.executions:
+            async with self._ordering():
+                self._take_up(state)
+                await self._see_through(state.executions)
+            return await self._end_by_verdict()
+        if state.kills:
+            self.kill()
+        await self.conduct()
+
+    @asynccontextmanager
+    async def _ordering(self) -> AsyncIterator[None]:
+        """Orders can be given inside; what is still on its way out at the end is called off."""
+        async with trio.open_nursery() as nursery:
+            self._orders = Orders(self.id, self.job, self.token, self.means, nursery)
+            try:
+                yield
+            finally:
+                self._orders.close()
+
+    def _take_up(self, state: RunState) -> None:
         for known in state.executions.values():
             if known.outcome is not None:
                 self.outcomes[known.id.machine] = known.outcome
@@ -92,12 +106,8 @@ class Run:
             self.kill()
         for asked in state.kills:  # told again, for nobody knows what came of it
             self.kill(asked.machines or None, Manner(asked.signal, asked.grace_s))
-        tickets = _tickets(state.executions.values())
-        under_way = {
-            ticket: partial(self._orders.take_up, ticket, [self.executions[machine] for machine in machines])
-            for ticket, machines in tickets.items()
-        }
-        await self._see_through(state.executions, under_way)
+        for ticket, machines in _tickets(state.executions.values()).items():
+            self._orders.take_up(ticket, [self.executions[machine] for machine in machines])
 
     def kill(self, machines: Collection[str] | None = None, manner: Manner = AS_THE_JOB_SAYS) -> tuple[Execution, ...]:
         """End it on `machines`, None for all. Returns the executions that this concerns."""
@@ -144,8 +154,8 @@ class Run:
             machines = tuple(machine for machine in machines if machine in self.only)
         return machines
 
-    async def _write_down(self, machines: Collection[str]) -> Phases:
-        """Make the machines durable, and in the same commit the launch of those that begin now; returns that."""
+    async def _write_down(self, machines: Collection[str]) -> None:
+        """Make the machines durable, and in the same commit the launch of those that begin now; then that begins."""
         targeted = Targeted(run=self.id, machines=tuple(machines), at=self.means.now())
         first = self._first_of(machines)
         launches = [self._orders.launched(1, first)] if first else []
@@ -156,11 +166,12 @@ class Run:
             self.kill()
             for launched in launches:
                 self._orders.call_off(launched.ticket)
-            return {}
+            return
         executions = [self.executions[machine] for machine in first]
         for execution in executions:
             execution.launched = True  # from here on a kill goes to the machine
-        return {launched.ticket: partial(self._orders.begin, launched.ticket, executions) for launched in launches}
+        for launched in launches:
+            self._orders.begin(launched.ticket, executions)
 
     def _first_of(self, machines: Collection[str]) -> tuple[str, ...]:
         """Those of `machines` that begin without delay, as many as may run at a time."""
@@ -171,19 +182,16 @@ class Run:
     def _at_once(self, machines: Collection[str]) -> int:
         return self.job.batch_size.of(len(machines)) if self.job.batch_size else max(len(machines), 1)
 
-    async def _see_through(self, machines: Collection[str], under_way: Phases) -> None:
-        """Watch every machine to its end. Those whose launch is `under_way` have their places already."""
+    async def _see_through(self, machines: Collection[str]) -> None:
+        """Watch every machine to its end."""
         self._slots = trio.Semaphore(self._at_once(machines))
-        async with trio.open_nursery() as services:
-            services.start_soon(self._orders.serve, name=f"{self.id} orders")
-            for ticket, phase in under_way.items():
-                services.start_soon(phase, name=f"{self.id} {ticket}")
-            async with trio.open_nursery() as nursery:
-                for number, machine in enumerate(machines, start=1):
-                    nursery.start_soon(self._guarded, machine, name=f"{self.id}@{machine}")
-                    if number % TASKS_AT_ONCE == 0:
-                        await trio.lowlevel.checkpoint()
-            services.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            for number, machine in enumerate(machines, start=1):
+                nursery.start_soon(self._guarded, machine, name=f"{self.id}@{machine}")
+                if number % TASKS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+
+    async def _end_by_verdict(self) -> None:
         killed = self._targeting.cancelled_caught
         await self._end(Verdict.KILLED if killed else verdict(self.outcomes.values(), self.job.success))
 

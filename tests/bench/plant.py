@@ -54,14 +54,17 @@ class SimulatedLauncher:
     """Implements `saltpeter.engine.launcher.Launcher`."""
 
     _fleet: Fleet
+    _nursery: trio.Nursery
     _desk: Desk = attrs.field(factory=Desk)
-    _answers: Pile[tuple[float, str, Answer]] = attrs.field(factory=Pile)  # with their times, on trio's clock
+    _answers: Pile[tuple[str, Answer]] = attrs.field(init=False)
 
-    async def serve(self) -> None:
-        while True:
-            for at, ticket, answer in await self._answers.take():
-                await trio.sleep_until(at)
-                self._desk.post(ticket, answer)
+    def __attrs_post_init__(self) -> None:
+        self._answers = Pile(self._answer, "answers")
+
+    async def _answer(self, answers: Collection[tuple[str, Answer]]) -> None:
+        await trio.sleep(ANSWER_S)
+        for ticket, answer in answers:
+            self._desk.post(ticket, answer)
 
     async def match(self, target: Target) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()
@@ -84,7 +87,7 @@ class SimulatedLauncher:
         for machine in machines:
             if machine.startswith("broken"):
                 answer = Answer(machine, NO_WRAPPER, "no such file")
-                self._answers.put((trio.current_time() + ANSWER_S, ticket, answer))
+                self._answers.put((ticket, answer), self._nursery)
 
     @asynccontextmanager
     async def answers(self, ticket: str) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:
@@ -103,8 +106,7 @@ class Plant(Daemon):
     fleet: Fleet = attrs.field(kw_only=True)
 
     async def _launchers(self, ground: Ground) -> dict[str, Launcher]:
-        launcher = SimulatedLauncher(self.fleet)
-        ground.services.start_soon(launcher.serve)
+        launcher = SimulatedLauncher(self.fleet, ground.services)
         return {"salt": launcher, "local": launcher}
 
 

@@ -74,7 +74,7 @@ class Script:
     output: bytes = b""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)  # a whole daemon hangs on it: to write that down would take for ever
 class PlayedWrapper:
     """Speaks for one execution as a wrapper's connection would."""
 
@@ -131,7 +131,7 @@ class NoCopy:
         pass
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)  # as well
 class Bottle:
     board: Board
     store: MemoryStore
