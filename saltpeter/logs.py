@@ -64,6 +64,8 @@ def configure(*, debug: bool = False, format: Literal["text", "json"] = "text", 
     for name in OWN:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     _undo_salts_changes()
+    # nobody shows these, and to look them up for each event takes as long as the rest of it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _undo_salts_changes() -> None:

@@ -33,7 +33,7 @@ from tests.helpers.bottle import Script, bottle, fleet, job
 from tests.helpers.memory_store import MemoryStore
 from tests.store.test_sqlite import DB01, started
 
-TASKS_OF_A_WRAPPER = 3  # one reads, one makes durable, one writes
+TASKS_OF_A_WRAPPER = 2  # one reads, one makes durable
 
 
 @attrs.define
@@ -120,7 +120,7 @@ def tasks() -> Counter[str]:
     return found
 
 
-async def test_a_connected_wrapper_takes_three_tasks(autojump_clock: MockClock) -> None:
+async def test_a_connected_wrapper_takes_two_tasks(autojump_clock: MockClock) -> None:
     front = MachinesEndpoint(Known(Watched()), now).front()
     before = ours(tasks())
     async with dial(front, "/") as wrapper:
@@ -155,11 +155,10 @@ class CountingStream(trio.abc.Stream):
 
 async def test_what_waits_to_be_told_goes_out_together(autojump_clock: MockClock) -> None:
     stream = CountingStream()
-    channel = Channel("somebody", stream, Limits())
     async with trio.open_nursery() as nursery:
+        channel = Channel("somebody", stream, Limits(), nursery)
         for number in range(20):
             channel.tell(f"message {number}")
-        nursery.start_soon(channel.write)
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert len(stream.sends) == 1

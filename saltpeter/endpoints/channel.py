@@ -18,17 +18,15 @@ from exceptiongroup import BaseExceptionGroup, catch
 
 from saltpeter.domain.access import NOBODY, Person
 from saltpeter.endpoints.frames import Frames, Owed
+from saltpeter.endpoints.outbox import BROKEN, Outbox
 from saltpeter.logs import fields
 
 CLOSE_S = 2.0  # for what is queued, and the peer's half of the closing handshake
 RECEIVE_BYTES = 64 * 1024
-BATCH_BYTES = 64 * 1024  # of messages that go out together
 
 UNIX = "unix:"  # begins the name of a peer that came by the Unix socket, and of no other
 
 NORMAL, GOING_AWAY, UNWELCOME = 1000, 1001, 1008  # close codes of RFC 6455
-
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +49,7 @@ class Limits:
 
 @attrs.define(eq=False)
 class Channel(AsyncIterator[Union[str, bytes]]):
-    """Text messages to and from one peer. One task of its own writes; any task may `tell` or `send`.
+    """Text messages to and from one peer. One task reads; any task may `tell` or `send`.
 
     Iterating gives what the peer says, and ends when it has gone. Nothing is read but for who asks for the next
     message: a peer that says more than is listened to is held up by its own network.
@@ -60,6 +58,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     peer: str  # for people: who and from where
     _stream: trio.abc.Stream
     _limits: Limits
+    _nursery: trio.Nursery  # for what cannot be sent at once
     person: Person = NOBODY
     _on_admitted: Callable[[], None] = lambda: None
     _frames: Frames = attrs.field(init=False)
@@ -67,14 +66,12 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     _unknown: float = attrs.field(init=False)  # bytes that may still be read
     _reading: bool = attrs.field(default=False, init=False)
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False)  # nothing more will come
-    _queue: trio.MemorySendChannel[str | Owed] = attrs.field(init=False)
-    _outgoing: trio.MemoryReceiveChannel[str | Owed] = attrs.field(init=False)
-    _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    _written: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _outbox: Outbox = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._frames, self._unknown = Frames(self._limits.message), self._limits.unknown
-        self._queue, self._outgoing = trio.open_memory_channel[Union[str, Owed]](self._limits.queue)
+        limits = self._limits
+        self._frames, self._unknown = Frames(limits.message), limits.unknown
+        self._outbox = Outbox(self._stream, self._nursery, limits.queue, limits.send_deadline_s, self._tell_of_drop)
 
     def admit(self) -> None:
         """The peer is known now: from here on only the limits on each message hold."""
@@ -83,62 +80,23 @@ class Channel(AsyncIterator[Union[str, bytes]]):
 
     # --- what it is told ---
 
-    def tell(self, text: str) -> None:
-        """Queue `text` and return at once. A peer that lets its queue fill up is dropped; one that left is let go."""
-        self._put(text)
+    def greet(self, data: bytes) -> None:
+        """Send the end of the handshake, before anything else."""
+        self._outbox.put(data)
 
-    def _put(self, what: str | Owed) -> None:
-        try:
-            self._queue.send_nowait(what)
-        except trio.WouldBlock:
-            log.warning("Dropping %s: it does not read what it is sent", self.peer, extra=_dropped(self.peer))
-            self.drop()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+    def tell(self, text: str) -> None:
+        """Send `text` and return at once. A peer that lets too much wait is dropped; one that left is let go."""
+        self._outbox.put(self._frames.text(text))
 
     async def send(self, text: str) -> None:
-        """Queue `text` as soon as there is room: the caller goes at the peer's pace. Raises Gone."""
-        try:
-            await self._queue.send(text)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise Gone(self.peer) from exc
+        """Send `text` as soon as there is room: the caller goes at the peer's pace. Raises Gone."""
+        await self._outbox.room()
+        if self._outbox.closed:
+            raise Gone(self.peer)
+        self.tell(text)
 
-    async def write(self) -> None:
-        """Send what is queued, until the queue is closed or the peer has gone."""
-        drained = False
-        try:
-            with self._writing:
-                await self._send_all()
-                drained = True
-        finally:
-            self._written.set()
-            self._outgoing.close()
-            if not drained:  # a send that was broken off may have left half a frame: nothing may follow it
-                await trio.aclose_forcefully(self._stream)
-
-    async def _send_all(self) -> None:
-        async for first in self._outgoing:
-            data = self._batch(first)
-            with trio.move_on_after(self._limits.send_deadline_s) as deadline:
-                try:
-                    await self._stream.send_all(data)
-                except _BROKEN:
-                    self.drop()
-            if deadline.cancelled_caught:
-                log.warning("Dropping %s: it takes too long to read", self.peer, extra=_dropped(self.peer))
-                self.drop()
-            await trio.lowlevel.checkpoint_if_cancelled()
-
-    def _batch(self, first: str | Owed) -> bytes:
-        """`first` and what else waits, for one send costs about as much as another."""
-        data = self._framed(first)
-        with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while len(data) < BATCH_BYTES:
-                data += self._framed(self._outgoing.receive_nowait())
-        return data
-
-    def _framed(self, what: str | Owed) -> bytes:
-        return what.data if isinstance(what, Owed) else self._frames.text(what)
+    def _tell_of_drop(self, why: str) -> None:
+        log.warning("Dropping %s: %s", self.peer, why, extra=fields("connection.dropped", peer=self.peer))
 
     # --- what it says ---
 
@@ -164,14 +122,14 @@ class Channel(AsyncIterator[Union[str, bytes]]):
         self._reading = True
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES) if self._unknown > 0 else b""
-        except _BROKEN:
+        except BROKEN:
             data = b""
         finally:
             self._reading = False
         self._unknown -= len(data)
         for heard in self._frames.feed(data) if data else ():
             if isinstance(heard, Owed):
-                self._put(heard)
+                self._outbox.put(heard.data)
             else:
                 self._heard.append(heard)
         if not data or self._frames.ended:
@@ -181,17 +139,16 @@ class Channel(AsyncIterator[Union[str, bytes]]):
 
     def drop(self) -> None:
         """Give up on the peer now, without a farewell."""
-        self._writing.cancel()
+        self._outbox.drop()
 
     async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
-        """Send what is queued, then say farewell. Takes at most CLOSE_S; may be called more than once."""
-        self._queue.close()
-        with trio.move_on_after(CLOSE_S):
-            await self._written.wait()
-            with suppress(*_BROKEN):
-                await self._stream.send_all(self._frames.farewell(code, reason))
+        """Send what waits, then say farewell. Takes at most CLOSE_S; may be called more than once."""
+        self._outbox.close(self._frames.farewell(code, reason))
+        with trio.move_on_after(CLOSE_S) as patience:
+            await self._outbox.drain()
             await self._hear_it_end()
-        await trio.aclose_forcefully(self._stream)
+        if patience.cancelled_caught:
+            self._outbox.drop()
 
     async def _hear_it_end(self) -> None:
         while not self._ended.is_set():
@@ -200,7 +157,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
             else:
                 await self._read()
         if not self._frames.closed and self._unknown > 0:
-            with suppress(*_BROKEN):  # closing on unread bytes would reset the connection, and our farewell be lost
+            with suppress(*BROKEN):  # closing on unread bytes would reset the connection, and our farewell be lost
                 while await self._stream.receive_some(RECEIVE_BYTES):
                     pass
 
@@ -215,18 +172,19 @@ async def serve_channel(
     handler: Handler,
     registry: set[Channel],
     *,
+    greeting: bytes,
     person: Person = NOBODY,
     on_admitted: Callable[[], None] = lambda: None,
 ) -> None:
-    """Let `handler` talk to the peer over `stream`, on which hands have been shaken.
+    """Let `handler` talk to the peer over `stream`, where `greeting` is all that the handshake still wants.
 
     The channel stands in `registry` while it is open, for the farewell at the end of the daemon.
     """
-    channel = Channel(peer, stream, limits, person, on_admitted)
     async with trio.open_nursery() as nursery:
+        channel = Channel(peer, stream, limits, nursery, person, on_admitted)
+        channel.greet(greeting)
         registry.add(channel)
         try:
-            nursery.start_soon(channel.write)
             await handler(channel)
             await channel.aclose()
         finally:
@@ -270,7 +228,3 @@ def _user_of(sock: trio.socket.SocketType) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def _dropped(peer: str) -> dict[str, object]:
-    return fields("connection.dropped", peer=peer)

@@ -75,7 +75,7 @@ class Refused(Exception):
 class Conversation:
     """What one connection's peer asks, and is answered."""
 
-    _stream: trio.abc.Stream
+    stream: trio.abc.Stream
     _peer: str
     _h11: h11.Connection = attrs.field(
         factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD), init=False
@@ -93,7 +93,7 @@ class Conversation:
             if patience.cancelled_caught or not isinstance(head, h11.Request):
                 return None
             self._head = head
-            secure = isinstance(self._stream, trio.SSLStream)
+            secure = isinstance(self.stream, trio.SSLStream)
             return _as_request(head, await self._body(), self._peer, secure=secure)
         except h11.RemoteProtocolError as exc:
             raise Refused(plainly(exc.error_status_hint)) from exc
@@ -124,11 +124,11 @@ class Conversation:
         """Read on a little: closing on unread bytes would reset the connection, and the peer miss our answer."""
         left = LINGER_BYTES
         with trio.move_on_after(LINGER_S):
-            while left > 0 and (data := await self._stream.receive_some(RECEIVE_BYTES)):
+            while left > 0 and (data := await self.stream.receive_some(RECEIVE_BYTES)):
                 left -= len(data)
 
-    async def upgraded(self, key: str) -> trio.abc.Stream:
-        """Accept the upgrade of the last request; from here on it is a WebSocket. Raises trio.BrokenResourceError.
+    def accept(self, key: str) -> bytes:
+        """What accepts the upgrade of the last request: once it is sent, the stream is a WebSocket. Raises Refused.
 
         Whoever says more before hearing so is wrong, and cut off.
         """
@@ -140,8 +140,7 @@ class Conversation:
             ("Sec-WebSocket-Accept", accept_key(key)),
         ]
         accepted = h11.InformationalResponse(status_code=101, headers=headers, reason=b"Switching Protocols")
-        await self._write(self._h11.send(accepted) or b"")
-        return self._stream
+        return self._h11.send(accepted) or b""
 
     async def _body(self) -> bytes:
         body = bytearray()
@@ -157,12 +156,12 @@ class Conversation:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
                 await self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-            self._h11.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
+            self._h11.receive_data(bytes(await self.stream.receive_some(RECEIVE_BYTES)))
         return event
 
     async def _write(self, data: bytes) -> None:
         with trio.move_on_after(WRITE_S) as deadline:
-            await self._stream.send_all(data)
+            await self.stream.send_all(data)
         if deadline.cancelled_caught:
             raise trio.BrokenResourceError(f"{self._peer} does not read")
 

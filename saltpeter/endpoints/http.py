@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
@@ -155,35 +154,35 @@ class Front:
     async def converse(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end. Never raises for what the peer, or a handler, does."""
         with trio.CancelScope() as scope:
-            await self._converse(stream, scope)
-
-    async def _converse(self, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
-        peer = peer_of(stream)
-        with guard(peer):
             try:
-                await self._answer_all(Conversation(stream, peer), lambda: self._strangers.leave(scope))
+                await self._converse(stream, peer_of(stream), scope)
             finally:
                 await trio.aclose_forcefully(stream)
 
+    async def _converse(self, stream: trio.abc.Stream, peer: str, scope: trio.CancelScope) -> None:
+        with guard(peer):
+            await self._answer_all(Conversation(stream, peer), lambda: self._strangers.leave(scope))
+
     async def _converse_to_the_end(self, stream: trio.abc.Stream) -> None:
         # shielded, so that the farewell can still be said when the daemon is stopped: `serve` ends it
-        with trio.CancelScope(shield=True) as scope, _listed(scope, self._connections):
-            if self._closing:
-                scope.cancel()
-            with self._counted(scope, stream):
-                await self._converse(stream, scope)
+        with trio.CancelScope(shield=True) as scope:
+            peer = peer_of(stream)
+            self._enter(scope, stream, peer)
+            try:
+                await self._converse(stream, peer, scope)
+            finally:
+                self._connections.discard(scope)
+                self._strangers.leave(scope)
 
-    @contextmanager
-    def _counted(self, scope: trio.CancelScope, stream: trio.abc.Stream) -> Iterator[None]:
-        """Among the strangers, until it is known who that is. A Unix socket's mode has told already."""
+    def _enter(self, scope: trio.CancelScope, stream: trio.abc.Stream, peer: str) -> None:
+        """It counts among the strangers, until it is known who that is. A Unix socket's mode has told already."""
+        self._connections.add(scope)
+        if self._closing:
+            scope.cancel()
         if not _is_unix(stream):
-            longest = self._strangers.enter(scope, network_of(peer_of(stream)))
+            longest = self._strangers.enter(scope, network_of(peer))
             if longest is not None:
                 longest.cancel()
-        try:
-            yield
-        finally:
-            self._strangers.leave(scope)
 
     async def _answer_all(self, conversation: Conversation, on_admitted: Callable[[], None]) -> None:
         patience_s = HEAD_S
@@ -225,13 +224,13 @@ class Front:
         person = await self._admit(request)
         if isinstance(person, Response):
             raise Refused(person)
-        stream = await conversation.upgraded(request.headers["sec-websocket-key"])
         await serve_channel(
-            stream,
+            conversation.stream,
             request.peer,
             upgrade.limits,
             upgrade.talk,
             self._channels,
+            greeting=conversation.accept(request.headers["sec-websocket-key"]),
             person=person,
             on_admitted=on_admitted,
         )
@@ -243,12 +242,3 @@ class Front:
         async with trio.open_nursery() as nursery:
             for channel in self._channels:
                 nursery.start_soon(channel.aclose, GOING_AWAY, "saltpeter is stopping")
-
-
-@contextmanager
-def _listed(scope: trio.CancelScope, scopes: set[trio.CancelScope]) -> Iterator[None]:
-    scopes.add(scope)
-    try:
-        yield
-    finally:
-        scopes.discard(scope)

@@ -1,7 +1,7 @@
 """One wrapper's connection, once it has been let in: what it says is made durable, in order, and then acked.
 
-A task reads, one makes durable what was read, and one writes. The reader does not wait for what is being
-made durable, so many messages are on their way at once.
+A task reads, and one makes durable what was read. The reader does not wait for that, so many messages are on their
+way at once.
 """
 
 from __future__ import annotations

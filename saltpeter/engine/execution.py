@@ -159,7 +159,7 @@ class Execution:
     _bound: str = attrs.field(default="", init=False)  # the digest of its wrapper's secret
     _known_confirmed: bool = attrs.field(default=False, init=False)  # to the ledger
     _known_bound: bool = attrs.field(default=False, init=False)  # the same
-    _noting: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _noting: trio.Event | None = attrs.field(default=None, init=False)  # while either of the two is written down
     _heard: bool = attrs.field(default=False, init=False)  # the machine's own last word is durable
     _log_left: int = attrs.field(default=LOG_CHARS, init=False)
     _begun: bool = attrs.field(default=False, init=False)  # its command has been seen to start
@@ -339,17 +339,26 @@ class Execution:
 
     async def bind(self) -> None:
         """Make durable whose secret counts, and that it has started: in one commit where both are news."""
-        async with self._noting:
-            confirmed_at, bound = self._confirmed_at, self._bound  # either may come to be known meanwhile
-            news: list[LedgerEvent] = []
-            if confirmed_at is not None and not self._known_confirmed:
-                news.append(Confirmed(execution=self.id, at=confirmed_at))
-            if bound and not self._known_bound:
-                news.append(Bound(execution=self.id, digest=bound, at=self.now()))
-            if news:
+        while news := self._news():  # again, for more may come to be known meanwhile
+            if self._noting is not None:
+                await self._noting.wait()
+                continue
+            self._noting = trio.Event()
+            try:
                 await self.record.surely(*news)
-            self._known_confirmed |= confirmed_at is not None
-            self._known_bound |= bool(bound)
+            finally:
+                self._noting.set()
+                self._noting = None
+            self._known_confirmed |= any(isinstance(event, Confirmed) for event in news)
+            self._known_bound |= any(isinstance(event, Bound) for event in news)
+
+    def _news(self) -> list[LedgerEvent]:
+        news: list[LedgerEvent] = []
+        if self._confirmed_at is not None and not self._known_confirmed:
+            news.append(Confirmed(execution=self.id, at=self._confirmed_at))
+        if self._bound and not self._known_bound:
+            news.append(Bound(execution=self.id, digest=self._bound, at=self.now()))
+        return news
 
     def connected(self, link: Link, hello: wire.Connect) -> None:
         self.link = link

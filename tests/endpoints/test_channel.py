@@ -57,12 +57,13 @@ async def test_a_message_that_nobody_takes_drops_the_peer_in_time(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def talk(channel: Channel) -> None:
+        await trio.sleep(1)  # the peer has read the end of the handshake
         await channel.send("x")
         async for _text in channel:
             pass
 
     await converse_with_stuck_peer(talk, Limits(send_deadline_s=30))
-    assert trio.current_time() == 30
+    assert trio.current_time() == 1 + 30
     assert "takes too long to read" in caplog.text
 
 
