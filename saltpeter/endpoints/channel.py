@@ -71,7 +71,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     def __attrs_post_init__(self) -> None:
         limits = self._limits
         self._frames, self._unknown = Frames(limits.message), limits.unknown
-        self._outbox = Outbox(self._stream, self._nursery, limits.queue, limits.send_deadline_s, self._tell_of_drop)
+        self._outbox = Outbox(self.peer, self._stream, self._nursery, limits.queue, limits.send_deadline_s)
 
     def admit(self) -> None:
         """The peer is known now: from here on only the limits on each message hold."""
@@ -94,9 +94,6 @@ class Channel(AsyncIterator[Union[str, bytes]]):
         if self._outbox.closed:
             raise Gone(self.peer)
         self.tell(text)
-
-    def _tell_of_drop(self, why: str) -> None:
-        log.warning("Dropping %s: %s", self.peer, why, extra=fields("connection.dropped", peer=self.peer))
 
     # --- what it says ---
 

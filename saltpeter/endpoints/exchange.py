@@ -21,6 +21,10 @@ MAX_HEAD = 16 * 1024
 MAX_BODY = 64 * 1024
 RECEIVE_BYTES = 64 * 1024
 
+_ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+)
+
 # What every answer tells a browser, where it does not say otherwise: to keep it, show it, and take it for nothing else.
 GUARDING = {
     "Cache-Control": "no-store",
@@ -90,13 +94,17 @@ class Conversation:
         try:
             with trio.move_on_after(patience_s) as patience:
                 head = await self._next_event()
-            if patience.cancelled_caught or not isinstance(head, h11.Request):
-                return None
-            self._head = head
-            secure = isinstance(self.stream, trio.SSLStream)
-            return _as_request(head, await self._body(), self._peer, secure=secure)
+                if not isinstance(head, h11.Request):
+                    return None
+                self._head = head
+                patience.deadline = trio.current_time() + BODY_S
+                secure = isinstance(self.stream, trio.SSLStream)
+                return _as_request(head, await self._body(), self._peer, secure=secure)
         except h11.RemoteProtocolError as exc:
             raise Refused(plainly(exc.error_status_hint)) from exc
+        if self._head is not None:
+            raise Refused(plainly(408))
+        return None
 
     async def respond(self, response: Response, *, last: bool = False) -> None:
         """Send `response`; `last` says that no further one will follow. Raises trio.BrokenResourceError."""
@@ -134,23 +142,15 @@ class Conversation:
         """
         if self._h11.trailing_data[0]:
             raise Refused(plainly(400))
-        headers = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", accept_key(key)),
-        ]
-        accepted = h11.InformationalResponse(status_code=101, headers=headers, reason=b"Switching Protocols")
-        return self._h11.send(accepted) or b""
+        return _ACCEPTED % accept_key(key).encode()
 
     async def _body(self) -> bytes:
         body = bytearray()
-        with trio.move_on_after(BODY_S):
-            while isinstance(event := await self._next_event(), h11.Data):
-                body += event.data
-                if len(body) > MAX_BODY:
-                    raise Refused(plainly(413))
-            return bytes(body)
-        raise Refused(plainly(408))
+        while isinstance(event := await self._next_event(), h11.Data):
+            body += event.data
+            if len(body) > MAX_BODY:
+                raise Refused(plainly(413))
+        return bytes(body)
 
     async def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         while (event := self._h11.next_event()) is h11.NEED_DATA:

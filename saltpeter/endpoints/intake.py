@@ -1,4 +1,4 @@
-"""What one wrapper's output is worth: new, seen before, or out of order. No IO.
+"""What a wrapper has said, and is told; what its output is worth: new, seen before, or out of order. No IO.
 
 A wrapper says at which byte each piece of output stands, and after any crash our durable length is the
 truth. A wrapper of 0.9.x numbers its messages only, so for it the numbers are what is followed.
@@ -7,11 +7,13 @@ truth. A wrapper of 0.9.x numbers its messages only, so for it the numbers are w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import TypeAlias, Union
 
 import attrs
 import orjson
 
+from saltpeter.endpoints import jsontext
 from sp_wrapper import frames, wire
 
 MAX_MERGED = 1024 * 1024  # bytes
@@ -20,6 +22,11 @@ MAX_MERGED = 1024 * 1024  # bytes
 def read(text: str | bytes) -> frames.Frame:
     """What a wrapper has sent. Raises RemoteProtocolError and nothing else."""
     return frames.decode_from_wrapper(text, orjson.loads)
+
+
+def written(about: wire.About, message: wire.FromDaemon, at: datetime) -> str:
+    """What a wrapper is told. `at` is aware."""
+    return frames.encode(about, message, at, lambda fields: jsontext.dump(fields).decode())
 
 
 @attrs.define

@@ -161,5 +161,5 @@ class MachinesEndpoint:
         if left_out is not None:
             more = f"; {left_out} more from there were refused and are not in the log" if left_out else ""
             log.warning("WebSocket: Refused %s: %s (%s)%s", name, text, code, more, extra=facts)
-        channel.tell(frames.encode(whom, wire.Refusal(code=code, message=text), self._now()))
+        channel.tell(intake.written(whom, wire.Refusal(code=code, message=text), self._now()))
         await channel.aclose(UNWELCOME, code)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
-from collections.abc import Callable
 
 import attrs
 import trio
 
+from saltpeter.logs import fields
+
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 BATCH_BYTES = 64 * 1024  # of messages that go out together
+
+log = logging.getLogger(__name__)
 
 
 @attrs.define(eq=False)
 class Outbox:
     """Bytes for one peer, in order. At most `most` pieces wait; each batch of them is to be gone within `deadline_s`.
 
-    `on_stuck` is called with the reason when the peer does not keep to that; the connection is cut off then.
-    Everything but `drain` and `room` returns at once.
+    A peer that does not keep to that is cut off. Everything but `drain` and `room` returns at once.
     """
 
+    _peer: str  # for people
     _stream: trio.abc.Stream
     _nursery: trio.Nursery
     _most: int
     _deadline_s: float
-    _on_stuck: Callable[[str], None]
     _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
     _writing: bool = attrs.field(default=False, init=False)  # a task does
     _closed: bool = attrs.field(default=False, init=False)  # nothing more is taken
@@ -40,8 +43,7 @@ class Outbox:
         if self._closed:
             return
         if len(self._waiting) >= self._most:
-            self._on_stuck("it does not read what it is sent")
-            self.drop()
+            self._give_up("it does not read what it is sent")
         else:
             self._send(data)
 
@@ -95,8 +97,7 @@ class Outbox:
                 with trio.move_on_after(self._deadline_s) as deadline:
                     await self._stream.send_all(self._batch())
                 if deadline.cancelled_caught:  # half a frame may have gone: nothing may follow it
-                    self._on_stuck("it takes too long to read")
-                    self.drop()
+                    self._give_up("it takes too long to read")
                 self._stir()
         except BROKEN:
             self.drop()
@@ -110,6 +111,10 @@ class Outbox:
         while self._waiting and len(data) < BATCH_BYTES:
             data += self._waiting.popleft()
         return data
+
+    def _give_up(self, why: str) -> None:
+        log.warning("Dropping %s: %s", self._peer, why, extra=fields("connection.dropped", peer=self._peer))
+        self.drop()
 
     def _stir(self) -> None:
         self._moved.set()

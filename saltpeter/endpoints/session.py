@@ -106,7 +106,7 @@ class Session:
         return self._durable_seq
 
     def tell(self, message: wire.FromDaemon) -> None:
-        self._channel.tell(frames.encode(self._about, message, self._now()))
+        self._channel.tell(intake.written(self._about, message, self._now()))
 
     async def run(self, first: frames.Frame | None) -> None:
         """Serve until the wrapper goes; what was accepted from it is made durable all the same.

@@ -13,25 +13,25 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class Pile(Generic[T]):
-    """Things put down by many tasks, and handed to `deal` by one: all that are there at once.
+    """Things put down by many tasks, and dealt with by one: all that are there at once.
 
-    What comes while some are dealt with waits for the next time. While there is nothing, there is no task.
+    What comes while some are dealt with waits for the next time. While there is nothing, there is no task, called
+    `name`.
     """
 
-    deal: Callable[[list[T]], Awaitable[None]]
-    name: str  # of the task
+    name: str
     _things: list[T] = attrs.field(factory=list, init=False)
     _dealing: bool = attrs.field(default=False, init=False)
 
-    def put(self, thing: T, nursery: trio.Nursery) -> None:
-        """Add `thing`; the task that deals with it is one of `nursery`, unless there is one already."""
+    def put(self, thing: T, nursery: trio.Nursery, deal: Callable[[list[T]], Awaitable[None]]) -> None:
+        """Add `thing`; unless there is one already, `nursery` gets a task that hands all of them to `deal`."""
         self._things.append(thing)
         if not self._dealing:
             self._dealing = True
-            nursery.start_soon(self._deal_with_all, name=self.name)
+            nursery.start_soon(self._deal_with_all, deal, name=self.name)
 
-    async def _deal_with_all(self) -> None:
+    async def _deal_with_all(self, deal: Callable[[list[T]], Awaitable[None]]) -> None:
         while self._things:
             things, self._things = self._things, []
-            await self.deal(things)
+            await deal(things)
         self._dealing = False

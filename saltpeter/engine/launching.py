@@ -180,7 +180,7 @@ class WrapperLaunch(Launch):
     _to_give: Pile[Execution] = attrs.field(init=False)  # to be given it once more
 
     def __attrs_post_init__(self) -> None:
-        self._to_give = Pile(self._give_all_again, f"{self.ticket} again")
+        self._to_give = Pile(f"{self.ticket} again")
 
     async def resume(self) -> None:
         self._again.update(self.executions)
@@ -242,7 +242,7 @@ class WrapperLaunch(Launch):
 
     def _give_again(self, execution: Execution) -> None:
         self._again.add(execution.id.machine)
-        self._to_give.put(execution, self._nursery)
+        self._to_give.put(execution, self._nursery, self._give_all_again)
 
     async def _give_all_again(self, executions: Collection[Execution]) -> None:
         """By another name: a minion drops the first one as known, though what it answered may have been lost."""

@@ -47,16 +47,16 @@ class Orders:
     _passages: dict[str, Passage] = attrs.field(factory=dict, init=False)  # by ticket, of launches that are to come
 
     def __attrs_post_init__(self) -> None:
-        self._launches = Pile(self._launch_all, f"{self.run} launches")
-        self._kills = Pile(self._send_kills, f"{self.run} kills")
+        self._launches = Pile(f"{self.run} launches")
+        self._kills = Pile(f"{self.run} kills")
 
     def launch(self, execution: Execution) -> None:
         """Start it on its machine; its phase 1 is followed here."""
-        self._launches.put(execution, self.nursery)
+        self._launches.put(execution, self.nursery, self._launch_all)
 
     def forward(self, execution: Execution, order: wire.Kill) -> None:
         """Take a kill to a machine whose wrapper is not connected."""
-        self._kills.put((execution, order), self.nursery)
+        self._kills.put((execution, order), self.nursery, self._send_kills)
 
     def close(self) -> None:
         """Nothing more goes out: whoever is behind us must not wait for us."""

@@ -56,10 +56,7 @@ class SimulatedLauncher:
     _fleet: Fleet
     _nursery: trio.Nursery
     _desk: Desk = attrs.field(factory=Desk)
-    _answers: Pile[tuple[str, Answer]] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._answers = Pile(self._answer, "answers")
+    _answers: Pile[tuple[str, Answer]] = attrs.field(factory=lambda: Pile("answers"), init=False)
 
     async def _answer(self, answers: Collection[tuple[str, Answer]]) -> None:
         await trio.sleep(ANSWER_S)
@@ -87,7 +84,7 @@ class SimulatedLauncher:
         for machine in machines:
             if machine.startswith("broken"):
                 answer = Answer(machine, NO_WRAPPER, "no such file")
-                self._answers.put((ticket, answer), self._nursery)
+                self._answers.put((ticket, answer), self._nursery, self._answer)
 
     @asynccontextmanager
     async def answers(self, ticket: str) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 
@@ -33,8 +33,13 @@ def decode_from_daemon(text: str | bytes) -> Frame:
     return _decode(text, json.loads, _FROM_DAEMON)
 
 
-def encode(about: wire.About, message: wire.FromWrapper | wire.FromDaemon, at: datetime) -> str:
-    """Write a frame. `at` is aware."""
+def encode(
+    about: wire.About,
+    message: wire.FromWrapper | wire.FromDaemon,
+    at: datetime,
+    dumps: Callable[[dict[str, Any]], str] = json.dumps,
+) -> str:
+    """Write a frame; `dumps` writes JSON. `at` is aware."""
     head: dict[str, Any] = {
         "type": message.TYPE,
         "job_name": about.job_name,
@@ -43,13 +48,13 @@ def encode(about: wire.About, message: wire.FromWrapper | wire.FromDaemon, at: d
         "timestamp": at.isoformat(),
     }
     if isinstance(message, wire.Output):
-        return json.dumps(head | _output_fields(message))
-    return json.dumps(head | _fields(message))
+        return dumps(head | _output_fields(message))
+    return dumps(head | _fields(message))
 
 
 def _fields(message: wire.FromWrapper | wire.FromDaemon) -> dict[str, Any]:
     """Shallow, where nothing is nested: that is most messages, and many."""
-    values = ((field.name, getattr(message, field.name)) for field in attrs.fields(type(message)))
+    values = ((name, getattr(message, name)) for name in _NAMES[message.TYPE])
     return {name: _plain(value) for name, value in values if value is not None}
 
 
@@ -208,6 +213,11 @@ def _flag(fields: Mapping[str, Any], key: str) -> bool:
         raise RemoteProtocolError(f"{key} must be true or false")
     return value
 
+
+_KINDS: tuple[Any, ...] = (*get_args(wire.FromWrapper), *get_args(wire.FromDaemon))
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    kind.TYPE: tuple(field.name for field in attrs.fields(kind)) for kind in _KINDS
+}
 
 _FROM_WRAPPER: Mapping[str, Callable[[Mapping[str, Any]], wire.FromWrapper]] = {
     "connect": lambda f: wire.Connect(
