@@ -20,6 +20,7 @@ from saltpeter import logs
 from saltpeter.domain.config import Assembly, Host
 from saltpeter.domain.events import Configured
 from saltpeter.domain.job import Config, Settings
+from saltpeter.domain.outcome import LEASE_S
 from saltpeter.domain.state import State
 from saltpeter.endpoints import readiness
 from saltpeter.endpoints.auth import Gate
@@ -38,6 +39,7 @@ from saltpeter.engine.departures import Departures
 from saltpeter.engine.lag import LagWatch, watching
 from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Launcher
+from saltpeter.engine.leases import Leases
 from saltpeter.engine.means import Means
 from saltpeter.engine.people import TOKENS_FILE, TokenFile
 from saltpeter.engine.record import Copies, Recorder, telling_of_the_store
@@ -157,6 +159,7 @@ class Daemon:
             await remember(ground.store, ground.board)
             async with trio.open_nursery() as runs_nursery:
                 await runs_nursery.start(means.departures.serve)
+                runs_nursery.start_soon(means.leases.serve, name="leases")
                 runs = Runs(means, runs_nursery, self._reread_to_the_end)
                 last_slots = await ground.store.last_slots()
                 scheduler = Scheduler(ground.board, now, runs.due, runs.note, last_slots)
@@ -212,6 +215,7 @@ class Daemon:
             record=Recorder(ground.store, ground.board, copies, ground.metrics.committed),
             executions=Executions(),
             departures=Departures(),
+            leases=Leases(LEASE_S),
             launchers=await self._launchers(ground),
             now=now,
             settings=lambda: ground.settings,
@@ -308,4 +312,4 @@ def _tune_garbage_collection() -> None:
     connections a full pass would stop the loop for a second, and finds nothing: what ends leaves no cycles behind."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(5_000, 2_000, 1_000)
+    gc.set_threshold(20_000, 1_000, 1_000)

@@ -23,6 +23,7 @@ from saltpeter.logs import fields
 from sp_wrapper import frames, wire
 
 SILENCE_S = 60.0  # four leases: whoever lives has said something, or connects anew
+SILENCE_SLACK_S = 15.0  # so much longer at most: a deadline that moves with each heartbeat is not for nothing
 # For what an older connection of the same execution had accepted. While a disk is full that takes for ever, and a
 # wrapper whose connect is not acked within 10 seconds hangs up; unheard for a lease (15), it would count as lost.
 DRAIN_S = 5.0
@@ -144,7 +145,8 @@ class Session:
                 if wait_s := self._pace.spend(1 + len(text) // wire.MAX_CHUNK, trio.current_time()):
                     await trio.sleep(wait_s)  # who talks too fast is read at our pace
                 await self._receive(intake.read(text))
-                silence.deadline = trio.current_time() + SILENCE_S
+                if silence.deadline < trio.current_time() + SILENCE_S:
+                    silence.deadline = trio.current_time() + SILENCE_S + SILENCE_SLACK_S
 
     async def _fetch_secrets(self) -> None:
         with self._fetching:

@@ -28,6 +28,7 @@ from saltpeter.domain.events import (
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import LEASE_S, Outcome
 from saltpeter.domain.state import ExecutionState
+from saltpeter.engine.leases import Leases
 from saltpeter.engine.record import Recorder, persistently
 from saltpeter.engine.secrets import Vault
 from saltpeter.engine.storage import Store
@@ -137,6 +138,7 @@ class Execution:
     token: str
     record: Recorder
     now: Callable[[], datetime]
+    leases: Leases
     forward: Callable[[Execution, wire.Kill], None]  # takes an order that no connection can carry
     vault: Vault = attrs.field(factory=Vault)
     kill: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -185,7 +187,8 @@ class Execution:
         """It has started on the machine: phase 2, and with it the timeout and the lease, begins."""
         if not self.settled.is_set():
             self._confirmed_at = self.now()
-            self._enter_phase_2(self.job.timeout_s, LEASE_S)
+            self._enter_phase_2(self.job.timeout_s)
+            self.renew()
 
     def resume(self, state: ExecutionState) -> None:
         """Take up what an earlier daemon knew of it. The lease allows for a wrapper that waits to dial again."""
@@ -201,12 +204,12 @@ class Execution:
             self.ended.set()
         elif state.confirmed_at is not None:
             spent_s = (self.now() - state.confirmed_at).total_seconds()
-            self._enter_phase_2(self.job.timeout_s - spent_s, REDIAL_S + LEASE_S)
+            self._enter_phase_2(self.job.timeout_s - spent_s)
+            if self.job.use_wrapper:
+                self._lease.deadline = trio.current_time() + REDIAL_S + LEASE_S
 
-    def _enter_phase_2(self, timeout_s: float, lease_s: float) -> None:
+    def _enter_phase_2(self, timeout_s: float) -> None:
         self._timeout.deadline = trio.current_time() + timeout_s
-        if self.job.use_wrapper:
-            self.renew(lease_s)
         self.settled.set()
 
     def finish(self, report: Outcome) -> None:
@@ -216,8 +219,11 @@ class Execution:
             self._reported.set()
             self.settled.set()
 
-    def renew(self, lease_s: float = LEASE_S) -> None:
-        self._lease.deadline = trio.current_time() + lease_s
+    def renew(self) -> None:
+        """It has given a sign of life."""
+        if self.job.use_wrapper and not self.ended.is_set():
+            self._lease.deadline = math.inf  # of an earlier daemon's
+            self.leases.renew(self._lease)
 
     def end(self, manner: Manner = AS_THE_JOB_SAYS) -> None:
         """End it: its task has it put down. Asked again, the machine is told again; there the earlier KILL holds."""
@@ -233,8 +239,11 @@ class Execution:
         """Wait for the end, through both phases. Outside cancellation (a kill) passes through."""
         await self.settled.wait()
         await self.bind()
-        with self._timeout, self._lease:
-            return await self._reported_outcome()
+        try:
+            with self._timeout, self._lease:
+                return await self._reported_outcome()
+        finally:
+            self.leases.release(self._lease)
         if self._timeout.cancelled_caught:
             return await self.put_down(outcomes.timed_out(self.job.timeout_s), reason="timeout")
         return outcomes.LOST

@@ -122,6 +122,7 @@ class Roster:
             token=token,
             record=self.means.record,
             now=self.means.now,
+            leases=self.means.leases,
             forward=lambda execution, order: None,
         )
         execution.resume(state)

@@ -12,6 +12,7 @@ import attrs
 from saltpeter.domain.job import Job, Maintenance, Settings, TargetType
 from saltpeter.engine.departures import Departures
 from saltpeter.engine.launcher import Launcher
+from saltpeter.engine.leases import Leases
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.roster import Executions
 from saltpeter.engine.secrets import ReadSecrets, read_secrets
@@ -25,6 +26,7 @@ class Means:
     record: Recorder
     executions: Executions
     departures: Departures
+    leases: Leases
     launchers: Mapping[str, Launcher]  # by executor: salt, local
     now: Callable[[], datetime]
     settings: Callable[[], Settings]

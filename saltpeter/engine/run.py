@@ -264,6 +264,7 @@ class Run:
             token=self.token,
             record=self.means.record,
             now=self.means.now,
+            leases=self.means.leases,
             forward=self._orders.forward,
             vault=self._vault,
         )

@@ -23,11 +23,12 @@ RELOADS = 4
 
 
 def files(count: int) -> list[Mapping[str, Wanted]]:
-    """Jobs as people have them: a nightly one each, at some hour and minute."""
+    """Jobs as people have them: a daily one each, at some minute of an hour that is not near."""
+    hour = time.localtime().tm_hour
     return [
         {
             f"job{number:05}": job(
-                schedule=f"{number % 60} {number % 24} * * *",
+                schedule=f"{number % 60} {(hour + 2 + number % 20) % 24} * * *",
                 command=f"/usr/local/bin/backup --set {number}",
                 description="copies what has changed since yesterday",
                 env={"LEVEL": "3"},

@@ -9,9 +9,11 @@ import trio
 from trio.testing import MockClock
 
 from saltpeter.domain.events import Bound, Confirmed, ExecutionId
+from saltpeter.domain.outcome import LEASE_S
 from saltpeter.domain.state import State
 from saltpeter.engine.board import Board
 from saltpeter.engine.execution import Execution
+from saltpeter.engine.leases import Leases
 from saltpeter.engine.record import Recorder
 from tests.helpers.bottle import NOON, NoCopy, job
 from tests.helpers.memory_store import NO_CONFIG, MemoryStore
@@ -31,7 +33,13 @@ def of(store: MemoryStore) -> Execution:
     record = Recorder(store, Board(State(NO_CONFIG)), NoCopy())
     who = ExecutionId("backup_1", "db01")
     return Execution(
-        id=who, job=job(), token="t", record=record, now=lambda: NOON, forward=lambda _execution, _order: None
+        id=who,
+        job=job(),
+        token="t",
+        record=record,
+        now=lambda: NOON,
+        leases=Leases(LEASE_S),
+        forward=lambda _execution, _order: None,
     )
 
 

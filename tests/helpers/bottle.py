@@ -19,7 +19,7 @@ import trio
 
 from saltpeter.domain.events import Configured, Ended, ExecutionId, LedgerEvent, RunEnded
 from saltpeter.domain.job import Config, Job, Maintenance, Settings, Target, TargetType
-from saltpeter.domain.outcome import Outcome
+from saltpeter.domain.outcome import LEASE_S, Outcome
 from saltpeter.domain.schedule import Fields, Schedule
 from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
@@ -28,6 +28,7 @@ from saltpeter.engine.departures import Departures
 from saltpeter.engine.execution import Execution
 from saltpeter.engine.latecomers import Roster
 from saltpeter.engine.launcher import Call, StartWrapper
+from saltpeter.engine.leases import Leases
 from saltpeter.engine.means import Means
 from saltpeter.engine.record import Recorder
 from saltpeter.engine.recovery import remember, take_up
@@ -222,6 +223,7 @@ async def bottle(
         record=Recorder(store, board, NoCopy()),
         executions=Executions(),
         departures=Departures(),
+        leases=Leases(LEASE_S),
         launchers={"salt": machines, "local": machines},
         now=now,
         settings=lambda: board.state.config.settings,
@@ -232,6 +234,7 @@ async def bottle(
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(means.departures.serve)
+        nursery.start_soon(means.leases.serve)
         runs = Runs(means, nursery, reread=trio.lowlevel.checkpoint)
         scheduler = Scheduler(board, now, runs.due, runs.note, await store.last_slots())
         made = Bottle(board, store, machines, Roster(means, store), runs, scheduler, nursery)
