@@ -19,8 +19,8 @@ from tests.bench.frame import Sheet, at_most, percentile
 from tests.bench.site import child, in_thread, job, plant, scratch, settings, write
 from tests.bench.swarm import Life, Speaker, Swarm, idle
 
-LINES = 27
-PAUSE_S = 0.37  # in step with nothing
+LINES = 21
+PAUSE_S = 0.23  # in step with nothing
 WRITER = f"""
 import os, time
 for _ in range({LINES}):

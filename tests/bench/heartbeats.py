@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 import trio
 
 from sp_wrapper import wire
 from tests.bench.frame import Sheet, at_most, percentile
-from tests.bench.site import Plant, Process, bare, in_thread, job, plant
+from tests.bench.site import Plant, Process, Wanted, bare, due_once, in_thread, job, plant
 from tests.bench.swarm import Life, Speaker, Swarm, Tick
 
 COUNTS = (100, 1000, 10_000)
-WINDOW_S = 10.0
-SETTLE_S = 3.0
+WINDOW_S = wire.HEARTBEAT_S  # in which each has its turn once
+SETTLE_S = 2.0
 PROBES_IN = 20  # one in so many writes a line of output instead of a heartbeat
-JOBS = 100  # of the runs with one machine each
-CLIENTS = 20
+AT_ONCE, APART_S = 1000, 2  # of the runs with one machine each, so many start in the same second, and so often
+AHEAD_S = 8  # for the daemon to start
 
 
 @attrs.frozen
@@ -94,7 +93,16 @@ async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
     return Cost(cpu, memory, tuple(acks_ms), lost)
 
 
-Way: TypeAlias = Callable[[Plant, int], Awaitable[list[Speaker]]]
+@attrs.frozen
+class Way:
+    """How machines come to run something: the jobs, and what leads from there to their wrappers."""
+
+    jobs: Callable[[int], Mapping[str, Wanted]]
+    speakers: Callable[[Plant, int], Awaitable[list[Speaker]]]
+
+
+def one_job(count: int) -> Mapping[str, Wanted]:
+    return {"many": job(targets=f"m:{count}")}
 
 
 async def one_run(made: Plant, count: int) -> list[Speaker]:
@@ -102,21 +110,14 @@ async def one_run(made: Plant, count: int) -> list[Speaker]:
     return published.speakers()
 
 
+def many_jobs(count: int) -> Mapping[str, Wanted]:
+    begin = time.time() + AHEAD_S
+    return {f"one{number:05}": due_once(begin + number // AT_ONCE * APART_S) for number in range(count)}
+
+
 async def many_runs(made: Plant, count: int) -> list[Speaker]:
     """As many runs as machines."""
-
-    async def launch(number: int) -> None:
-        async with made.client() as client:
-            for each in range(number, count, CLIENTS):
-                await client.request("run", f"one{each % JOBS:03}")
-
-    speakers: list[Speaker] = []
-    async with trio.open_nursery() as nursery:
-        for number in range(CLIENTS):
-            nursery.start_soon(launch, number)
-        for _ in range(count):
-            speakers += (await made.orders.receive()).speakers()
-    return speakers
+    return [speaker for _ in range(count) for speaker in (await made.orders.receive()).speakers()]
 
 
 def strangers(count: int) -> list[Speaker]:
@@ -127,18 +128,17 @@ def strangers(count: int) -> list[Speaker]:
 async def measure(sheet: Sheet, scale: float) -> None:
     counts = [max(10, int(count * scale)) for count in COUNTS]
     for count in counts:
-        alone = {f"one{number:03}": job(overlap="allow") for number in range(JOBS)}
         with bare() as other:
             floor = await cost(other, strangers(count))
         sheet.add(f"{count:,} connections, bare", "CPU", "% of a core", [floor.cpu * 100])
         sheet.add(f"{count:,} connections, bare", "memory each", "KB", [floor.memory / 1000])
         sheet.add(f"{count:,} connections, bare", "ack p99", "ms", [percentile(floor.acks_ms, 99)])
-        ways: dict[str, Way] = {"in one run": one_run}
+        ways = {"in one run": Way(one_job, one_run)}
         if count == counts[-1]:
-            ways["in as many runs"] = many_runs
+            ways["in as many runs"] = Way(many_jobs, many_runs)
         for name, way in ways.items():
-            async with plant({"many": job(targets=f"m:{count}")}, alone) as made:
-                found = await cost(made, await way(made, count))
+            async with plant(way.jobs(count)) as made:
+                found = await cost(made, await way.speakers(made, count))
                 lost = await made.metric("saltpeter_executions_ended_total")
             case = f"{count:,} wrappers {name}"
             targets = count == counts[-1]

@@ -16,10 +16,10 @@ from tests.bench.site import Plant, Wanted, child, job, plant, scratch, settings
 
 COUNTS = (100, 1000, 10_000)
 IN_FILE = 50
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 WINDOW_S = 6.0  # the kernel counts in nanoseconds
 RELOADED_S = 30.0
-RELOADS = 4
+RELOADS = 3
 
 
 def files(count: int) -> list[Mapping[str, Wanted]]:

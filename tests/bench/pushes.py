@@ -10,12 +10,13 @@ from typing import TypeAlias
 import attrs
 import trio
 
+from sp_wrapper import wire
 from tests.bench.frame import Sheet, at_most
 from tests.bench.site import Plant, in_thread, job, plant
 from tests.bench.swarm import Life, Peer, Speaker, Swarm
 
 COUNTS = (100, 1000, 10_000)
-ENDINGS = 10
+ENDINGS = 6
 PAUSE_S = 0.25
 CALM, CALM_S = 0.02, 1.0  # at most this share of a core, for so long
 HELLO = {"protocol": 2}
@@ -23,7 +24,7 @@ HELLO = {"protocol": 2}
 
 @attrs.define
 class Ender:
-    """A wrapper whose command ends at its tick."""
+    """A wrapper that lives, until its command ends."""
 
     speaker: Speaker
 
@@ -34,6 +35,9 @@ class Ender:
             message = yield b""
 
     def tick(self) -> bytes:
+        return self.speaker.heartbeat()
+
+    def end(self) -> bytes:
         return self.speaker.complete(0, 0)
 
 
@@ -77,7 +81,7 @@ async def cost(made: Plant, endings: Sequence[Ending], hello: bool | None) -> Co
         before = size
         cpu_s = made.cpu_s()
         for peer, ender in endings:
-            peer.send(ender.tick())
+            peer.send(ender.end())
             await trio.sleep(PAUSE_S)
         await trio.sleep(1.5)
         found = Cost((size - before) / len(endings), (made.cpu_s() - cpu_s) / len(endings))
@@ -90,16 +94,18 @@ async def costs(made: Plant, count: int, endings: int) -> dict[str, Cost]:
     enders = [Ender(speaker) for speaker in (await made.launch("many")).speakers()]
     swarm = Swarm(made.port)
     for ender in enders:
-        swarm.add(ender.life())
+        swarm.add(ender.life(), ender.tick)
+    swarm.beat_every(wire.HEARTBEAT_S)  # connecting takes longer than a lease
     found = {}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(in_thread, swarm)
         while await made.metric("saltpeter_wrappers_connected") < count:  # noqa: ASYNC110
             await trio.sleep(0.2)
+        swarm.beat_every(None)
         pairs = list(zip(swarm.peers, enders, strict=True))
         for who, hello in LOOKERS.items():
             for peer, ender in pairs:
-                peer.send(ender.speaker.heartbeat())  # the only one, so that endings are all that happens
+                peer.send(ender.tick())  # the only one, so that endings are all that happens
             found[who] = await cost(made, pairs[:endings], hello)
             del pairs[:endings]
         swarm.stop()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -129,6 +130,15 @@ def write(conf_d: Path, file: str, content: Mapping[str, Any]) -> None:
 def job(**facts: Any) -> dict[str, Any]:
     """One on a played machine, that runs by hand."""
     return {"schedule": "@yearly", "command": "true", "targets": "m:1", "timeout": 0, **facts}
+
+
+def due_once(at: float, **facts: Any) -> dict[str, Any]:
+    """One that runs by itself in that second (since 1970), and not again for a year."""
+    slot = time.gmtime(at)
+    fields = {"sec": slot.tm_sec, "min": slot.tm_min, "hour": slot.tm_hour, "dom": slot.tm_mday, "mon": slot.tm_mon}
+    wanted = {**job(timezone="UTC", **facts), **fields}
+    del wanted["schedule"]
+    return wanted
 
 
 @contextmanager

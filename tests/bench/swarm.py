@@ -207,8 +207,8 @@ class Swarm:
         """End `run`, from another thread."""
         self._stopped.set()
 
-    def beat_every(self, seconds: float) -> None:
-        """From now on each peer's tick comes so often; all of them are evenly spread."""
+    def beat_every(self, seconds: float | None) -> None:
+        """From now on each peer's tick comes so often, or never; all of them are evenly spread."""
         self._beats_from, self._next_beat = time.perf_counter(), 0
         self._beat_s = seconds  # last, for another thread may be looking
 
