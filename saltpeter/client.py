@@ -17,6 +17,7 @@ import trio
 from exceptiongroup import BaseExceptionGroup, catch
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
+from saltpeter import jsontext
 from saltpeter.errors import CommandRefused, SaltpeterError
 
 CONNECT_S = 5.0
@@ -79,7 +80,7 @@ class Client(AsyncIterator[dict[str, Any]]):
 
     async def _receive(self) -> dict[str, Any]:
         try:
-            message: dict[str, Any] = json.loads(await self._ws.get_message())
+            message: dict[str, Any] = jsontext.load(await self._ws.get_message())
         except ConnectionClosed as exc:
             raise ConnectionLost(_why(exc)) from exc
         return message

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # Small things that everything above domain may use.
-LEAVES = frozenset({"saltpeter.errors", "saltpeter.logs", "saltpeter.host"})
+LEAVES = frozenset({"saltpeter.errors", "saltpeter.logs", "saltpeter.host", "saltpeter.jsontext"})
 FROM_THE_WRAPPER = frozenset(
     {"sp_wrapper", "sp_wrapper.wire", "sp_wrapper.frames", "sp_wrapper.codes", "sp_wrapper.seal"}
 )
@@ -30,6 +30,7 @@ _COMMANDS = _PARTS | {"saltpeter.wrapper_build", "sp_wrapper"}
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "saltpeter.errors": frozenset(),
     "saltpeter.logs": frozenset(),
+    "saltpeter.jsontext": frozenset(),
     "saltpeter.host": _DOMAIN,
     "saltpeter.domain": _DOMAIN,
     "saltpeter.engine": _ENGINE,

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from saltpeter.endpoints import jsontext
+from saltpeter import jsontext
 from saltpeter.endpoints.forms import ID, BadRequest, RequestId
 from saltpeter.endpoints.verbs import VERBS, Verb
 from saltpeter.errors import CommandRefused

@@ -10,8 +10,8 @@ import h11
 import trio
 from websockets.utils import accept_key
 
+from saltpeter import jsontext
 from saltpeter.domain.access import NOBODY, Person
-from saltpeter.endpoints import jsontext
 
 BODY_S = 10.0  # for a request's body
 WRITE_S = 30.0

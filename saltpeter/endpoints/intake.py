@@ -13,7 +13,7 @@ from typing import TypeAlias, Union
 import attrs
 import orjson
 
-from saltpeter.endpoints import jsontext
+from saltpeter import jsontext
 from sp_wrapper import frames, wire
 
 MAX_MERGED = 1024 * 1024  # bytes

@@ -33,12 +33,12 @@ from saltpeter.domain.state import State
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints import verbs
 from saltpeter.endpoints.forms import BadRequest, Moment
-from saltpeter.endpoints.jsontext import dump
 from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.queries import Queries
 from saltpeter.endpoints.vitals import AllVitals
 from saltpeter.engine.board import Board
 from saltpeter.errors import CommandRefused
+from saltpeter.jsontext import dump
 from saltpeter.store.sqlite import SqliteStore, open_store
 from tests.endpoints.rig import NOON
 from tests.endpoints.scene import FINE, config, job

@@ -1,9 +1,10 @@
-"""Values as JSON text, for clients of the control socket and of HTTP. No IO."""
+"""Values as JSON text and back, for both ends of the control socket and of HTTP. No IO."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Any
 
 import orjson
 
@@ -14,6 +15,14 @@ def dump(value: object) -> bytes:
         return orjson.dumps(value, default=_text)
     except orjson.JSONEncodeError:  # a number of more than 64 bits, half of a surrogate pair, a key that is no text
         return json.dumps(value, default=_text, separators=(",", ":")).encode()
+
+
+def load(text: str | bytes) -> Any:
+    """The value. Raises ValueError."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # half of a surrogate pair
+        return json.loads(text)
 
 
 def _text(value: object) -> str:
