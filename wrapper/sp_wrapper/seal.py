@@ -7,7 +7,8 @@ OpenSSH's, made by `ssh-keygen -Y sign` and verified by `ssh-keygen -Y verify`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from hashlib import sha256
+
+from sp_wrapper.digests import sha256
 
 NAMESPACE = "saltpeter-order"  # no signature that was made for anything else counts, nor does ours elsewhere
 SIGNER = "saltpeter"
@@ -25,7 +26,7 @@ def text(values: Mapping[str, str], names: Collection[str], encode: Callable[[st
 
 def mark(run: str, machine: str) -> bytes:
     """Stands for a machine in the order for many, where ids would take too much room."""
-    return sha256(f"{run}\0{machine}".encode(errors="surrogateescape")).digest()[:MARK_BYTES]
+    return sha256(f"{run}\0{machine}".encode(errors="surrogateescape"))[:MARK_BYTES]
 
 
 def is_for(marks: bytes, run: str, machine: str) -> bool:
@@ -36,5 +37,5 @@ def is_for(marks: bytes, run: str, machine: str) -> bool:
 
 def claimed(run: str, machine: str, attempt: int, secret: str) -> bytes:
     """What a machine's own key signs, where the daemon wants that: that who shows `secret` is on `machine`."""
-    shown = sha256(secret.encode(errors="surrogateescape")).hexdigest()
+    shown = sha256(secret.encode(errors="surrogateescape")).hex()
     return "\0".join(("saltpeter-machine", run, machine, str(attempt), shown)).encode(errors="surrogateescape")

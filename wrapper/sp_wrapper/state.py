@@ -15,7 +15,8 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
+
+from sp_wrapper.digests import sha256
 
 DIRECTORIES = ("runs", "pending", "locks", "new")
 KEEP_S = 7 * 24 * 3600.0  # a claim refuses a second launch for this long
@@ -36,7 +37,7 @@ def state_path(environ: Mapping[str, str], uid: int) -> str:
 
 
 def digest(*parts: str) -> str:
-    return sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
+    return sha256("\0".join(parts).encode(errors="surrogateescape")).hex()
 
 
 class StateDir:
