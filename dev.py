@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,7 +90,8 @@ def test(args: list[str]) -> None:
 
 
 def spread(args: list[str]) -> None:
-    check_and_run(SPREAD, args)
+    with tempfile.TemporaryDirectory(prefix="sp") as place:  # a short one, for sockets have their names below it
+        check_and_run([*SPREAD, f"--basetemp={place}/t"], args)
 
 
 def check_and_run(how: Sequence[str], args: list[str]) -> None:

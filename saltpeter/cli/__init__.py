@@ -1,29 +1,61 @@
-"""The command line: argv to commands. What concerns a running daemon goes through its control socket only."""
+"""The command line: argv to commands. What concerns a running daemon goes through its control socket only.
+
+A command's module is loaded when it is asked for: all of them take longer than most answers.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from saltpeter.cli.audit import audit
-from saltpeter.cli.check import check
 from saltpeter.cli.common import printing
-from saltpeter.cli.completion import completion
-from saltpeter.cli.control import kill, pause, reload, resume, run, signal
-from saltpeter.cli.crontab import import_crontab
-from saltpeter.cli.daemon import daemon
-from saltpeter.cli.jobs import jobs, status
-from saltpeter.cli.lab import lab
-from saltpeter.cli.maintenance import maintenance
-from saltpeter.cli.output import output, tail
-from saltpeter.cli.runs import history, show, stats, why
-from saltpeter.cli.store import store
-from saltpeter.cli.token import token
-from saltpeter.cli.upcoming import upcoming
-from saltpeter.cli.wrapper import wrapper
 from sp_wrapper import __version__
+
+# By what they are for: each command's name, its module here and what it is called there.
+SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "See": {
+        "jobs": ("jobs", "jobs"),
+        "status": ("jobs", "status"),
+        "next": ("upcoming", "upcoming"),
+        "history": ("runs", "history"),
+        "show": ("runs", "show"),
+        "tail": ("output", "tail"),
+        "output": ("output", "output"),
+        "why": ("runs", "why"),
+        "stats": ("runs", "stats"),
+    },
+    "Control": {
+        "run": ("control", "run"),
+        "kill": ("control", "kill"),
+        "pause": ("control", "pause"),
+        "resume": ("control", "resume"),
+        "signal": ("control", "signal"),
+        "maintenance": ("maintenance", "maintenance"),
+        "reload": ("control", "reload"),
+    },
+    "Set up": {
+        "daemon": ("daemon", "daemon"),
+        "check": ("check", "check"),
+        "import-crontab": ("crontab", "import_crontab"),
+        "wrapper": ("wrapper", "wrapper"),
+        "store": ("store", "store"),
+        "token": ("token", "token"),
+        "audit": ("audit", "audit"),
+        "lab": ("lab", "lab"),
+        "completion": ("completion", "completion"),
+    },
+}
+
+
+def load(name: str) -> click.Command:
+    """The command of that name. Raises KeyError."""
+    module, attribute = {name: place for section in SECTIONS.values() for name, place in section.items()}[name]
+    command: click.Command = getattr(importlib.import_module(f"saltpeter.cli.{module}"), attribute)
+    return command
 
 
 class Sections(click.Group):
@@ -33,10 +65,16 @@ class Sections(click.Group):
         with printing():
             return super().invoke(ctx)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in SECTIONS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return load(cmd_name) if cmd_name in self.list_commands(ctx) else None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, commands in SECTIONS.items():
+        for title, section in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(str(each.name), each.get_short_help_str(90)) for each in commands])
+                formatter.write_dl([(name, load(name).get_short_help_str(90)) for name in section])
 
 
 @click.group(cls=Sections, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,14 +99,4 @@ def main(context: click.Context, config: Path | None, debug: bool) -> None:
     if config is None:
         click.echo(context.get_help())
         context.exit(2)
-    context.invoke(daemon, config=config, debug=debug)
-
-
-SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "See": (jobs, status, upcoming, history, show, tail, output, why, stats),
-    "Control": (run, kill, pause, resume, signal, maintenance, reload),
-    "Set up": (daemon, check, import_crontab, wrapper, store, token, audit, lab, completion),
-}
-
-for command in (each for section in SECTIONS.values() for each in section):
-    main.add_command(command)
+    context.invoke(load("daemon"), config=config, debug=debug)

@@ -138,6 +138,10 @@ class Channel(AsyncIterator[Union[str, bytes]]):
         """Give up on the peer now, without a farewell."""
         self._outbox.drop()
 
+    def end(self) -> None:
+        """Nothing more is told, though there may be who still knows the channel."""
+        self._outbox.close()
+
     async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
         """Send what waits, then say farewell. Takes at most CLOSE_S; may be called more than once."""
         self._outbox.close(self._frames.farewell(code, reason))
@@ -186,6 +190,7 @@ async def serve_channel(
             await channel.aclose()
         finally:
             registry.discard(channel)
+            channel.end()
             nursery.cancel_scope.cancel()
 
 

@@ -18,7 +18,8 @@ WINDOW_S = wire.HEARTBEAT_S  # in which each has its turn once
 SETTLE_S = 2.0
 PROBES_IN = 20  # one in so many writes a line of output instead of a heartbeat
 AT_ONCE, APART_S = 1000, 2  # of the runs with one machine each, so many start in the same second, and so often
-AHEAD_S = 8  # for the daemon to start
+AHEAD_S = 20  # for the jobs to be written down and read
+OVERDUE_S = 60.0
 
 
 @attrs.frozen
@@ -117,7 +118,8 @@ def many_jobs(count: int) -> Mapping[str, Wanted]:
 
 async def many_runs(made: Plant, count: int) -> list[Speaker]:
     """As many runs as machines."""
-    return [speaker for _ in range(count) for speaker in (await made.orders.receive()).speakers()]
+    with trio.fail_after(AHEAD_S + count / AT_ONCE * APART_S + OVERDUE_S):
+        return [speaker for _ in range(count) for speaker in (await made.orders.receive()).speakers()]
 
 
 def strangers(count: int) -> list[Speaker]:

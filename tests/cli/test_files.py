@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from saltpeter.cli import SECTIONS, main
+from saltpeter import cli
+from saltpeter.cli import SECTIONS, load, main
 from saltpeter.cli.upcoming import clock_change
 
 CONF_D = """
@@ -141,7 +144,7 @@ def test_a_line_that_is_lost_is_an_error(tmp_path: Path) -> None:
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Every command with what has to be typed for it; groups only through their members."""
-    for command in (each for section in SECTIONS.values() for each in section):
+    for command in map(load, (name for section in SECTIONS.values() for name in section)):
         if isinstance(command, click.Group):
             yield from ((f"{command.name} {name}", each) for name, each in command.commands.items())
         else:
@@ -157,8 +160,25 @@ def test_every_help_has_an_example(typed: str, command: click.Command) -> None:
     assert not summary.endswith("..."), summary
 
 
-def test_the_sections_hold_every_command() -> None:
-    assert {command.name for section in SECTIONS.values() for command in section} == main.commands.keys()
+def test_every_command_is_listed_by_its_name() -> None:
+    names = [name for section in SECTIONS.values() for name in section]
+    assert [load(name).name for name in names] == names
+    known = set(map(load, names))
+    members = {each for command in known if isinstance(command, click.Group) for each in command.commands.values()}
+    assert {each for each in defined() if each not in members} == known
+
+
+def defined() -> Iterator[click.Command]:
+    for module in pkgutil.iter_modules(cli.__path__, "saltpeter.cli."):
+        found = vars(importlib.import_module(module.name)).values()
+        yield from (each for each in found if isinstance(each, click.Command))
+
+
+def test_a_command_loads_no_more_than_it_needs() -> None:
+    code = "import sys; from saltpeter.cli import load; load('status'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "saltpeter.client" in loaded
+    assert not {"saltpeter.daemon", "saltpeter.lab", "saltpeter.store.sqlite", "salt", "prometheus_client"} & {*loaded}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
