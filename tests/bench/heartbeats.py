@@ -98,12 +98,12 @@ async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
 class Way:
     """How machines come to run something: the jobs, and what leads from there to their wrappers."""
 
-    jobs: Callable[[int], Mapping[str, Wanted]]
+    jobs: Callable[[int], Sequence[Mapping[str, Wanted]]]  # by file
     speakers: Callable[[Plant, int], Awaitable[list[Speaker]]]
 
 
-def one_job(count: int) -> Mapping[str, Wanted]:
-    return {"many": job(targets=f"m:{count}")}
+def one_job(count: int) -> Sequence[Mapping[str, Wanted]]:
+    return [{"many": job(targets=f"m:{count}")}]
 
 
 async def one_run(made: Plant, count: int) -> list[Speaker]:
@@ -111,9 +111,12 @@ async def one_run(made: Plant, count: int) -> list[Speaker]:
     return published.speakers()
 
 
-def many_jobs(count: int) -> Mapping[str, Wanted]:
-    begin = time.time() + AHEAD_S
-    return {f"one{number:05}": due_once(begin + number // AT_ONCE * APART_S) for number in range(count)}
+def many_jobs(count: int) -> Sequence[Mapping[str, Wanted]]:
+    slots = [time.time() + AHEAD_S + number * APART_S for number in range(-(-count // AT_ONCE))]
+    return [
+        {f"one{number}x{each}": due_once(slot) for each in range(min(AT_ONCE, count - number * AT_ONCE))}
+        for number, slot in enumerate(slots)
+    ]
 
 
 async def many_runs(made: Plant, count: int) -> list[Speaker]:
@@ -139,7 +142,7 @@ async def measure(sheet: Sheet, scale: float) -> None:
         if count == counts[-1]:
             ways["in as many runs"] = Way(many_jobs, many_runs)
         for name, way in ways.items():
-            async with plant(way.jobs(count)) as made:
+            async with plant(*way.jobs(count)) as made:
                 found = await cost(made, await way.speakers(made, count))
                 lost = await made.metric("saltpeter_executions_ended_total")
             case = f"{count:,} wrappers {name}"
