@@ -313,7 +313,10 @@ AS_TEXT = ("tail", "output")  # in a pipe these give what the command wrote
 
 
 def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    for name, each in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        each = group.get_command(context, name)
+        assert each is not None
         if isinstance(each, click.Group):
             yield from leaves(each, f"{before}{name} ")
         else:

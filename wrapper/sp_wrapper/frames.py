@@ -54,7 +54,7 @@ def encode(
 
 def _fields(message: wire.FromWrapper | wire.FromDaemon) -> dict[str, Any]:
     """Shallow, where nothing is nested: that is most messages, and many."""
-    values = ((name, getattr(message, name)) for name in _NAMES[message.TYPE])
+    values = ((name, getattr(message, name)) for name in _NAMES[type(message)])
     return {name: _plain(value) for name, value in values if value is not None}
 
 
@@ -215,9 +215,7 @@ def _flag(fields: Mapping[str, Any], key: str) -> bool:
 
 
 _KINDS: tuple[Any, ...] = (*get_args(wire.FromWrapper), *get_args(wire.FromDaemon))
-_NAMES: Mapping[str, tuple[str, ...]] = {
-    kind.TYPE: tuple(field.name for field in attrs.fields(kind)) for kind in _KINDS
-}
+_NAMES: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in attrs.fields(kind)) for kind in _KINDS}
 
 _FROM_WRAPPER: Mapping[str, Callable[[Mapping[str, Any]], wire.FromWrapper]] = {
     "connect": lambda f: wire.Connect(
