@@ -9,7 +9,7 @@ from tests.bench.site import Published, job, plant
 
 COUNTS = (1, 100, 1000)
 SECONDS = {1: 1, 100: 3, 1000: 5}  # between a job's slots
-SLOTS = {1: 12, 100: 3, 1000: 3}
+SLOTS = {1: 9, 100: 3, 1000: 3}
 
 
 def late_ms(published: Published) -> float:

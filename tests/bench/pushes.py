@@ -16,7 +16,7 @@ from tests.bench.site import Plant, in_thread, job, plant
 from tests.bench.swarm import Life, Peer, Speaker, Swarm
 
 COUNTS = (100, 1000, 10_000)
-ENDINGS = 6
+ENDINGS = 4
 PAUSE_S = 0.25
 CALM, CALM_S = 0.02, 1.0  # at most this share of a core, for so long
 HELLO = {"protocol": 2}
