@@ -308,7 +308,7 @@ def _observe(metrics: Metrics, *, machines: Front, control: Front) -> None:
 
 
 def _tune_garbage_collection() -> None:
-    """What is there now stays. Young objects are looked at often, a few milliseconds each time; with thousands of
+    """What is there now stays. Young objects are looked at now and then; with thousands of
     connections a full pass would stop the loop for a second, and finds nothing: what ends leaves no cycles behind."""
     gc.collect()
     gc.freeze()

@@ -15,47 +15,49 @@ import click
 from saltpeter.cli.common import printing
 from sp_wrapper import __version__
 
-# By what they are for: each command's name, its module here and what it is called there.
-SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+# By what they are for: each command's name, and its module here.
+SECTIONS: Mapping[str, Mapping[str, str]] = {
     "See": {
-        "jobs": ("jobs", "jobs"),
-        "status": ("jobs", "status"),
-        "next": ("upcoming", "upcoming"),
-        "history": ("runs", "history"),
-        "show": ("runs", "show"),
-        "tail": ("output", "tail"),
-        "output": ("output", "output"),
-        "why": ("runs", "why"),
-        "stats": ("runs", "stats"),
+        "jobs": "jobs",
+        "status": "jobs",
+        "next": "upcoming",
+        "history": "runs",
+        "show": "runs",
+        "tail": "output",
+        "output": "output",
+        "why": "runs",
+        "stats": "runs",
     },
     "Control": {
-        "run": ("control", "run"),
-        "kill": ("control", "kill"),
-        "pause": ("control", "pause"),
-        "resume": ("control", "resume"),
-        "signal": ("control", "signal"),
-        "maintenance": ("maintenance", "maintenance"),
-        "reload": ("control", "reload"),
+        "run": "control",
+        "kill": "control",
+        "pause": "control",
+        "resume": "control",
+        "signal": "control",
+        "maintenance": "maintenance",
+        "reload": "control",
     },
     "Set up": {
-        "daemon": ("daemon", "daemon"),
-        "check": ("check", "check"),
-        "import-crontab": ("crontab", "import_crontab"),
-        "wrapper": ("wrapper", "wrapper"),
-        "store": ("store", "store"),
-        "token": ("token", "token"),
-        "audit": ("audit", "audit"),
-        "lab": ("lab", "lab"),
-        "completion": ("completion", "completion"),
+        "daemon": "daemon",
+        "check": "check",
+        "import-crontab": "crontab",
+        "wrapper": "wrapper",
+        "store": "store",
+        "token": "token",
+        "audit": "audit",
+        "lab": "lab",
+        "completion": "completion",
     },
 }
 
 
+_MODULES = {name: module for section in SECTIONS.values() for name, module in section.items()}
+
+
 def load(name: str) -> click.Command:
     """The command of that name. Raises KeyError."""
-    module, attribute = {name: place for section in SECTIONS.values() for name, place in section.items()}[name]
-    command: click.Command = getattr(importlib.import_module(f"saltpeter.cli.{module}"), attribute)
-    return command
+    module = importlib.import_module(f"saltpeter.cli.{_MODULES[name]}")
+    return next(each for each in vars(module).values() if isinstance(each, click.Command) and each.name == name)
 
 
 class Sections(click.Group):
@@ -66,10 +68,10 @@ class Sections(click.Group):
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for section in SECTIONS.values() for name in section]
+        return list(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return load(cmd_name) if cmd_name in self.list_commands(ctx) else None
+        return load(cmd_name) if cmd_name in _MODULES else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in SECTIONS.items():

@@ -23,7 +23,7 @@ from saltpeter.logs import fields
 from sp_wrapper import frames, wire
 
 SILENCE_S = 60.0  # four leases: whoever lives has said something, or connects anew
-SILENCE_SLACK_S = 15.0  # so much longer at most: a deadline that moves with each heartbeat is not for nothing
+SILENCE_SLACK_S = 15.0  # so much longer at most: to move a deadline with each heartbeat costs
 # For what an older connection of the same execution had accepted. While a disk is full that takes for ever, and a
 # wrapper whose connect is not acked within 10 seconds hangs up; unheard for a lease (15), it would count as lost.
 DRAIN_S = 5.0

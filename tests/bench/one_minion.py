@@ -24,7 +24,7 @@ from tests.bench.frame import Sheet, at_least, percentile
 from tests.bench.site import child, due_once, scratch, settings, write
 
 MANY = 40
-ROUNDS = {"": 2, ", each by itself": 1}  # the latter takes most of a minute
+ROUNDS = {"": 2, ", each by itself": 1}  # the latter takes longer
 FASTER = at_least(3)
 AHEAD_S = 4
 READY_S = 60.0

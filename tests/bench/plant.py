@@ -56,11 +56,11 @@ class SimulatedLauncher:
     _fleet: Fleet
     _nursery: trio.Nursery
     _desk: Desk = attrs.field(factory=Desk)
-    _answers: Pile[tuple[str, Answer]] = attrs.field(factory=lambda: Pile("answers"), init=False)
+    _answers: Pile[tuple[float, str, Answer]] = attrs.field(factory=lambda: Pile("answers"), init=False)
 
-    async def _answer(self, answers: Collection[tuple[str, Answer]]) -> None:
-        await trio.sleep(ANSWER_S)
-        for ticket, answer in answers:
+    async def _answer(self, answers: Collection[tuple[float, str, Answer]]) -> None:
+        for at, ticket, answer in answers:
+            await trio.sleep_until(at)
             self._desk.post(ticket, answer)
 
     async def match(self, target: Target) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class SimulatedLauncher:
         for machine in machines:
             if machine.startswith("broken"):
                 answer = Answer(machine, NO_WRAPPER, "no such file")
-                self._answers.put((ticket, answer), self._nursery, self._answer)
+                self._answers.put((trio.current_time() + ANSWER_S, ticket, answer), self._nursery, self._answer)
 
     @asynccontextmanager
     async def answers(self, ticket: str) -> AsyncIterator[trio.MemoryReceiveChannel[Answer]]:

@@ -38,7 +38,7 @@ from saltpeter.endpoints.queries import Queries
 from saltpeter.endpoints.vitals import AllVitals
 from saltpeter.engine.board import Board
 from saltpeter.errors import CommandRefused
-from saltpeter.jsontext import dump
+from saltpeter.jsontext import dump, load
 from saltpeter.store.sqlite import SqliteStore, open_store
 from tests.endpoints.rig import NOON
 from tests.endpoints.scene import FINE, config, job
@@ -368,3 +368,10 @@ async def test_the_next_slots_say_what_the_clock_shows(tmp_path: Path) -> None:
             ("2027-11-01T02:30:00+01:00", ""),
             ("2027-11-02T02:30:00+01:00", ""),
         ]
+
+
+def test_what_json_can_hardly_say_is_read_as_it_was_written() -> None:
+    value = {"half": "\ud800", "whole": "größer 😀", "none": None}
+    assert load(dump(value)) == value
+    with pytest.raises(ValueError, match="line 1"):
+        load("{")
