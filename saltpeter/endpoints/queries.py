@@ -66,8 +66,9 @@ class Queries:
 
     async def run(self, instance: str) -> Result:
         known = await self.find(instance)
-        retried = any(each.id.attempt > 1 for each in known.executions.values())
-        return records.run_in_full(known, await self.past.attempts(instance) if retried else known.executions.values())
+        retried = {machine for machine, latest in known.executions.items() if latest.id.attempt > 1}
+        attempts = await self.past.attempts(instance) if retried else ()
+        return records.run_in_full(known, [each for each in attempts if each.id.machine in retried])
 
     async def find(self, instance: str) -> RunState:
         """The run of that id: as the board has it, else as it is remembered."""

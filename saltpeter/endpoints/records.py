@@ -43,19 +43,11 @@ def run(known: RunState, tally: Tally) -> Result:
 
 
 def run_in_full(known: RunState, attempts: Iterable[ExecutionState]) -> Result:
-    """A run with each machine's part, every attempt, and who asked for its end."""
-    latest = known.executions
-    results = {machine: execution(each) for machine, each in latest.items()}
-
-    def attempt(each: ExecutionState) -> Result:
-        machine = each.id.machine
-        is_latest = each.id.attempt == latest[machine].id.attempt
-        return {"machine": machine, **(results[machine] if is_latest else execution(each))}
-
+    """A run with each machine's part, the `attempts` where there were several, and who asked for its end."""
     return {
-        **run(known, tally(latest.values())),
-        "results": results,
-        "attempts": [attempt(each) for each in attempts],
+        **run(known, tally(known.executions.values())),
+        "results": {machine: execution(each) for machine, each in known.executions.items()},
+        "attempts": [{"machine": each.id.machine, **execution(each)} for each in attempts],
         "kills": [kill(each) for each in known.kills],
     }
 
