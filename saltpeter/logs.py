@@ -10,14 +10,23 @@ import json
 import logging
 import re
 import sys
+import time
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 OWN = ("saltpeter", "sp_wrapper")  # the loggers whose events are for operators even when all is well
 
 log = logging.getLogger(__name__)
+
+# Of a record, for handlers of others that ask for it all the same.
+_UNTOLD = {
+    **dict.fromkeys(("pathname", "filename", "module", "funcName"), ""),
+    **dict.fromkeys(("thread", "threadName", "process", "processName", "taskName", "exc_text")),
+    **dict.fromkeys(("lineno", "relativeCreated"), 0),
+}
 
 # What could start a line, move a terminal's cursor or turn the reading direction; and halves of
 # surrogate pairs, which no stream can encode.
@@ -37,6 +46,8 @@ def fields(event: str, /, **facts: object) -> dict[str, object]:
 
 def escape(text: str) -> str:
     """`text` with everything escaped that could forge a line or command a terminal."""
+    if text.isprintable():  # most are, and that is seen at once
+        return text
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -64,20 +75,51 @@ def configure(*, debug: bool = False, format: Literal["text", "json"] = "text", 
     for name in OWN:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     _undo_salts_changes()
-    # nobody shows these, and to look them up for each event takes as long as the rest of it
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # documented: else each event looks for who made it
 
 
 def _undo_salts_changes() -> None:
     """Salt's loggers drop `extra`, its records fail where a text does not fit its arguments, and its hook
     for unhandled errors prints each one twice."""
-    logging.setLogRecordFactory(logging.LogRecord)
+    logging.setLogRecordFactory(_Record)
     sys.excepthook = _log_unhandled
     manager = logging.getLogger().manager
     manager.setLoggerClass(_LoggerKind)
     for logger in manager.loggerDict.values():
         if isinstance(logger, logging.Logger) and _is_own(logger.name):
             logger.__class__ = logging.Logger
+
+
+class _Record(logging.LogRecord):
+    """An event without what nobody shows: where in the code it was made, in which thread and process. To look that up
+    takes as long as the rest of it."""
+
+    def __init__(  # noqa: PLR0917  what a factory of records is given
+        self,
+        name: str,
+        level: int,
+        pathname: str,
+        lineno: int,
+        msg: object,
+        args: tuple[object, ...],
+        exc_info: Any,
+        func: str | None = None,
+        sinfo: str | None = None,
+    ) -> None:
+        by_name = len(args) == 1 and isinstance(args[0], Mapping)
+        created = time.time()
+        self.__dict__.update(
+            _UNTOLD,
+            name=name,
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            msg=msg,
+            args=args[0] if by_name else args,
+            exc_info=exc_info,
+            stack_info=sinfo,
+            created=created,
+            msecs=created % 1 * 1000,
+        )
 
 
 class _LoggerKind(logging.Logger):
@@ -103,6 +145,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         origin = "" if _is_own(record.name) else f"{record.name}: "
         line = f"{_time(record)} {record.levelname} {escape(origin + _text(record))}"
+        if not (record.exc_info or record.stack_info):
+            return line
         return "\n".join([line, *(f"    {escape(each)}" for each in _exception(record).splitlines())])
 
 
@@ -123,6 +167,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({**own, **facts, **own}, default=str)  # in this order, and ours win
 
 
+@lru_cache(maxsize=1024)
 def _is_own(logger_name: str) -> bool:
     return logger_name.partition(".")[0] in OWN
 

@@ -22,7 +22,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _RETRY_S = 2.0
-_COMMIT_S = 60.0  # for the store to begin; what it has begun is waited for
 
 
 class Copy(Protocol):
@@ -63,16 +62,10 @@ class Recorder:
     took: Callable[[float], None] = _nobody
 
     async def once(self, *events: LedgerEvent) -> None:
-        """Record `events`, all or none. Raises StoreError when the store cannot.
-
-        What has begun to be written is also shown, whoever is cancelled meanwhile; what is given up is not written.
-        """
+        """Record `events`, all or none, whoever is cancelled meanwhile. Raises StoreError when the store cannot."""
         begun = trio.current_time()
-        with trio.move_on_after(_COMMIT_S, shield=True) as patience:
-            await self.store.commit(*events)
+        await self.store.commit(*events)
         self.took(trio.current_time() - begun)
-        if patience.cancelled_caught:
-            raise StoreError(f"the store did not answer within {_COMMIT_S:g} seconds")
         for event in events:
             self.board.post(event)
             self.copy.post(event)

@@ -215,8 +215,11 @@ class Store(Protocol):
     """
 
     async def commit(self, *events: LedgerEvent) -> None:
-        """Write all of `events` or none. Raises SlotTaken for a second run of a (job, slot),
-        RunTaken for a run id that exists already, StoreError when it cannot write."""
+        """Write all of `events` or none, also for one who is cancelled meanwhile.
+
+        Raises SlotTaken for a second run of a (job, slot), RunTaken for a run id that exists already, StoreError when
+        it cannot write, or cannot begin within a minute.
+        """
 
     async def open_output(self, execution: ExecutionId, limit: int) -> None:
         """Keep only the first and the last half of `limit` bytes of the output, the cut marked. To be called

@@ -44,6 +44,7 @@ from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
 from saltpeter.store.writer import Work, Writer
 
 LEAVE_FREE = 64 * 1024**2  # bytes of the disk that are for the ledger only
+PATIENCE_S = 60.0  # for the ledger to begin writing something; what has begun is waited for
 log = logging.getLogger(__name__)
 
 _MAX_DAYS = 20_000  # runs whose day is remembered
@@ -72,12 +73,13 @@ async def open_store(
     with await trio.to_thread.run_sync(_occupy, places, now(), version):
         store = SqliteStore(
             places,
-            ledger_writer=Writer(LEDGER, version, now=now),
+            ledger_writer=Writer(LEDGER, version, patience_s=PATIENCE_S, now=now),
             output_writer=Writer(
                 OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, page_bytes=LARGE_PAGE, now=now
             ),
         )
         store.ledger_writer.fares = store.output_writer.fares = lambda: fares(store.problem())
+        store.ledger_writer.seal = store.live
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.ledger_writer.run, name="write the ledger")
             nursery.start_soon(store.output_writer.run, name="write output")
@@ -126,15 +128,17 @@ class SqliteStore:
     # --- writing ---------------------------------------------------------------------------------
 
     async def commit(self, *events: LedgerEvent) -> None:
-        await self.ledger_writer.submit(self.places.ledger, lambda connection: self._record(connection, events))
+        await self.ledger_writer.submit(
+            self.places.ledger, lambda connection: ledger.record(connection, events), insists=True
+        )
         for event in events:
             if isinstance(event, RunStarted):
                 self._remember_day(event.run, history.day(event.at))
 
-    def _record(self, connection: sqlite3.Connection, events: Sequence[LedgerEvent]) -> None:
-        ledger.record(connection, events)
-        if self._life is not None and events:
-            lives.mark(connection, self._life, events[-1].at)
+    def live(self, connection: sqlite3.Connection, at: datetime) -> None:
+        """What is written shows that the daemon lives, once it has begun to."""
+        if self._life is not None:
+            lives.mark(connection, self._life, at)
 
     async def seen(self, at: datetime, *, ending: bool = False) -> None:
         """The daemon lives at `at`, and stops then if it is `ending`."""

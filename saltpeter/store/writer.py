@@ -44,6 +44,8 @@ class _Item:
     work: Work[Any] | None  # None: remove the file
     size: int = 0  # bytes, roughly
     frees: bool = False
+    insists: bool = False  # its waiter is not let go before it is settled
+    since: float = 0.0  # it waits (trio's clock)
     waiter: trio.lowlevel.Task | None = None  # None: nobody waits for it
     taken: bool = False  # it is being written, or has been
     result: Any = None
@@ -62,7 +64,7 @@ class Writer:
 
     `leave_free` bytes of the file system (but at most a twentieth of it) are left to others who need them more. Of
     `replaceable` files a damaged one is put aside, and a new one begun; damage to another ends the writer. New files
-    have pages of `page_bytes`.
+    have pages of `page_bytes`. What has not begun within `patience_s` is given up.
     """
 
     migrations: Sequence[str]
@@ -70,8 +72,10 @@ class Writer:
     leave_free: int = 0
     replaceable: bool = False
     page_bytes: int = SMALL_PAGE
+    patience_s: float = inf
     now: Callable[[], datetime] = now
     fares: Callable[[], None] = lambda: None  # called when it begins to fail, and when it can write again
+    seal: Callable[[sqlite3.Connection, datetime], None] = lambda _connection, _at: None  # ends each transaction
     _vitals: Vitals = attrs.field(factory=Vitals, init=False)
     _waiting: deque[_Item] = attrs.field(factory=deque, init=False)
     _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -87,15 +91,17 @@ class Writer:
     def writing(self) -> Writing:
         return self._vitals.writing(len(self._waiting))
 
-    async def submit(self, path: Path, work: Work[T], size: int = 0, *, frees: bool = False) -> T:
+    async def submit(
+        self, path: Path, work: Work[T], size: int = 0, *, frees: bool = False, insists: bool = False
+    ) -> T:
         """Run `work` on the database at `path`; returns its result once that is durable.
 
         `work` is synchronous, runs in a thread, and undoes nothing itself: what it wrote is taken back when it
         raises, and the error is raised here. Raises StoreError when the database cannot be written. Cancelled before
-        it has begun, it is not run; once begun, its end is waited for whoever is cancelled: so the caller always
-        knows. Work that `frees` room need not leave any.
+        it has begun, it is not run, unless the caller `insists`; once begun, its end is waited for whoever is
+        cancelled: so the caller always knows. Work that `frees` room need not leave any.
         """
-        result: T = await self._settle(_Item(path, work, size, frees))
+        result: T = await self._settle(_Item(path, work, size, frees, insists))
         return result
 
     async def remove(self, path: Path) -> None:
@@ -106,11 +112,11 @@ class Writer:
         if self._closing:
             raise StoreError("the store is closed")
         item.waiter = trio.lowlevel.current_task()
-        self._waiting.append(item)
+        self._line_up(item)
         self._arrived.set()
 
         def give_up(_: object) -> trio.lowlevel.Abort:
-            if item.taken:
+            if item.taken or item.insists:
                 return trio.lowlevel.Abort.FAILED
             self._waiting.remove(item)
             return trio.lowlevel.Abort.SUCCEEDED
@@ -123,6 +129,10 @@ class Writer:
             raise item.error
         return item.result
 
+    def _line_up(self, item: _Item) -> None:
+        item.since = trio.current_time()
+        self._waiting.append(item)
+
     async def run(self) -> None:
         """The service; ends after `close`, when nothing is waiting any more. Cancelling it does not end it sooner.
 
@@ -131,6 +141,7 @@ class Writer:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._checkpoints.run, name="copy journals")
+                nursery.start_soon(self._give_up_what_waits_too_long, name="patience with the disk")
                 with self._scope:
                     await self._serve()
                 nursery.cancel_scope.cancel()
@@ -145,13 +156,23 @@ class Writer:
             for item in group:
                 item.taken = True
             began = trio.current_time()
-            failure = await trio.to_thread.run_sync(self._write, group, limiter=self._thread)
+            failure = await trio.to_thread.run_sync(self._write, group, self.now(), limiter=self._thread)
             self._note(failure, trio.current_time() - began)
             for item in group:
                 self._checkpoints.wrote(item.path, item.size)
                 item.settle()
         if self._ruin is None:
             await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
+
+    async def _give_up_what_waits_too_long(self) -> None:
+        """All are equally patient, so whoever came first is the first to go."""
+        while True:
+            first = self._waiting[0].since if self._waiting else trio.current_time()
+            await trio.sleep_until(first + self.patience_s)
+            while self._waiting and self._waiting[0].since + self.patience_s <= trio.current_time():
+                item = self._waiting.popleft()
+                item.error = StoreError(f"the store did not answer within {self.patience_s:g} seconds")
+                item.settle()
 
     def close(self) -> None:
         """Take nothing new; what is waiting is still written, within FLUSH_S."""
@@ -165,7 +186,7 @@ class Writer:
             with trio.move_on_after(PROBE_S if self._vitals.failing else inf):
                 await self._arrived.wait()
             if self._failed is not None and not self._arrived.is_set():  # else nobody would learn that it can again
-                self._waiting.append(_Item(self._failed.path, _probe, self._failed.size))
+                self._line_up(_Item(self._failed.path, _probe, self._failed.size))
         return bool(self._waiting)
 
     def _take_group(self) -> list[_Item]:
@@ -196,15 +217,15 @@ class Writer:
 
     # --- in the thread --------------------------------------------------------------------------
 
-    def _write(self, group: Sequence[_Item]) -> Exception | None:
-        """Do all of it; returns what kept a file from being written, if anything did."""
+    def _write(self, group: Sequence[_Item], at: datetime) -> Exception | None:
+        """Do all of it, as of now; returns what kept a file from being written, if anything did."""
         by_path: dict[Path, list[_Item]] = {}
         for item in group:
             by_path.setdefault(item.path, []).append(item)
         failure = None
         for path, items in by_path.items():
             try:
-                self._write_file(path, items)
+                self._write_file(path, items, at)
             except (sqlite3.Error, OSError, StoreError) as exc:
                 failure, self._failed = exc, _Item(path, None, sum(item.size for item in items))
                 self._forget(path)  # closing takes back what was begun; the next group opens it afresh
@@ -212,12 +233,12 @@ class Writer:
                     item.error = item.error or exc
                 if is_damage(exc) and self.replaceable:
                     with self._checkpoints.alone:
-                        replace(path, str(exc), self.now())
+                        replace(path, str(exc), at)
                 elif is_damage(exc):
                     self._ruin = give_up(path, str(exc))
         return failure
 
-    def _write_file(self, path: Path, items: Sequence[_Item]) -> None:
+    def _write_file(self, path: Path, items: Sequence[_Item], at: datetime) -> None:
         if any(item.work is None for item in items):  # first, so that nothing is lost that is acknowledged
             self._forget(path)
             with self._checkpoints.alone:
@@ -226,7 +247,10 @@ class Writer:
         if self.leave_free and not all(item.frees for item in pieces):
             self._make_sure_of_room(path, sum(item.size for item in pieces))
         if pieces:
-            _commit(self._connection(path), pieces)
+            connection = self._connection(path)
+            _begin(connection, pieces)
+            self.seal(connection, at)
+            connection.execute("COMMIT")
 
     def _make_sure_of_room(self, path: Path, size: int) -> None:
         if self._room(path) >= 2 * size:  # in the journal, and later in the file
@@ -261,15 +285,22 @@ def _probe(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {pragma(connection, 'user_version')}")
 
 
-def _commit(connection: sqlite3.Connection, items: Sequence[_Item]) -> None:
+def _begin(connection: sqlite3.Connection, items: Sequence[_Item]) -> None:
+    """Begin a transaction with all of `items` that can be done: one item's failure is no other's."""
     connection.execute("BEGIN IMMEDIATE")
-    for item in items:
-        _attempt(connection, item)
-    connection.execute("COMMIT")
+    try:
+        for item in items:
+            item.result = item.work and item.work(connection)
+    except Exception:  # found once more below, by whose it is: each savepoint costs as much as a small piece of work
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        for item in items:
+            _attempt(connection, item)
 
 
 def _attempt(connection: sqlite3.Connection, item: _Item) -> None:
-    """Do the item's work, or nothing of it: one item's failure is no other's."""
+    """Do the item's work, or nothing of it."""
     connection.execute("SAVEPOINT item")
     try:
         item.result = item.work and item.work(connection)

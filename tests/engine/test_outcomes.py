@@ -229,7 +229,8 @@ class SlowToEnd(MemoryStore):
 
     async def commit(self, *events: LedgerEvent) -> None:
         if any(isinstance(event, Ended) for event in events):
-            await trio.sleep(1)
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
         await super().commit(*events)
 
 

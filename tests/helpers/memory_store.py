@@ -62,7 +62,8 @@ class MemoryStore:
     _slots: set[tuple[str, datetime | None]] = attrs.field(factory=set, init=False)
 
     async def commit(self, *events: LedgerEvent) -> None:
-        await self._write()
+        with trio.CancelScope(shield=True):
+            await self._write()
         for event in events:
             if isinstance(event, RunStarted):
                 self._refuse_twins(event)

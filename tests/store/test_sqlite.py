@@ -9,21 +9,23 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
+from math import inf
 from pathlib import Path
 
 import pytest
 import trio
 import trio.lowlevel
 import trio.testing
+from trio.testing import MockClock
 
 from saltpeter.domain.events import Ended, ExecutionId, Reason, RunEnded, RunStarted, SlotPassed, Targeted
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import History, Piece, Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
-from saltpeter.store import writer
+from saltpeter.store import ledger, writer
 from saltpeter.store.output import OutputGap
 from saltpeter.store.schema import LEDGER
 from saltpeter.store.sqlite import open_store
@@ -108,7 +110,8 @@ async def test_one_who_stops_waiting_knows_what_became_of_it(tmp_path: Path) -> 
     written: list[str] = []
 
     async def commit(machine: str) -> None:
-        await store.commit(targeted(machine))
+        work = partial(ledger.record, events=[targeted(machine)])
+        await store.ledger_writer.submit(store.places.ledger, work)
         written.append(machine)
 
     async with open_store(tmp_path) as store, trio.open_nursery() as others:
@@ -134,10 +137,34 @@ async def test_one_who_stops_waiting_knows_what_became_of_it(tmp_path: Path) -> 
         assert "too late" not in written
 
 
-async def insisting(commit: Callable[[Targeted], Awaitable[None]], event: Targeted) -> None:
-    """As the recorder does."""
-    with trio.move_on_after(60, shield=True):
-        await commit(event)
+@pytest.mark.trio
+async def test_a_fact_is_written_whoever_stops_waiting(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        with trio.move_on_after(0):
+            await store.commit(started())
+        assert [run.id for run in await store.unfinished()] == [RUN]
+
+
+async def test_who_waits_for_a_disk_that_hangs_is_told_after_a_minute(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """What it is busy with is still waited for, and what is asked of it later is done."""
+    async with open_store(tmp_path) as store, trio.open_nursery() as others:
+        await store.commit(started())
+        goes_on = threading.Event()
+        others.start_soon(store.ledger_writer.submit, store.places.ledger, lambda _: goes_on.wait())
+        await trio.sleep(1)
+        asked_at = trio.current_time()
+        with pytest.raises(StoreError, match="did not answer within 60 seconds"):
+            await store.commit(targeted("too late"))
+        assert trio.current_time() - asked_at == 60
+        autojump_clock.autojump_threshold = inf  # the thread is about to need real time
+        others.start_soon(store.commit, targeted("in time"))
+        await trio.lowlevel.checkpoint()
+        goes_on.set()
+    async with open_store(tmp_path) as store:
+        [run] = await store.unfinished()
+        assert list(run.executions) == ["in time"]
 
 
 @pytest.mark.trio
@@ -146,7 +173,7 @@ async def test_the_end_waits_for_what_was_handed_over(tmp_path: Path) -> None:
         async with open_store(tmp_path) as store, trio.open_nursery() as nursery:
             await store.commit(started())
             for number in range(2000):  # more than one group
-                nursery.start_soon(insisting, store.commit, targeted(f"m{number}"))
+                nursery.start_soon(store.commit, targeted(f"m{number}"))
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
             stop.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -81,17 +82,31 @@ async def test_of_a_slot_that_waited_first_the_last_word_counts(tmp_path: Path) 
             assert found.reason is Reason.OVERLAP
 
 
+@attrs.define
+class Clock:
+    at: datetime = NOON
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
 async def test_a_time_without_a_daemon_is_known(tmp_path: Path) -> None:
     """The first stops in order, the second dies without a word, the third is asked."""
-    async with open_store(tmp_path) as store:
+    clock = Clock()
+    async with open_store(tmp_path, now=clock) as store:
         await store.seen(NOON)
-        await store.seen(NOON + HOUR, ending=True)
-    async with open_store(tmp_path) as store:
-        await store.seen(NOON + 2 * HOUR)
-        await store.seen(NOON + 3 * HOUR)
-        await store.commit(started(slot=NOON + 3 * HOUR + MINUTE))  # a commit is a sign of life, too
-    async with open_store(tmp_path) as store:
-        await store.seen(NOON + 5 * HOUR)
+        clock.at = NOON + HOUR
+        await store.seen(clock.at, ending=True)
+    clock.at = NOON + 2 * HOUR
+    async with open_store(tmp_path, now=clock) as store:
+        await store.seen(clock.at)
+        clock.at = NOON + 3 * HOUR
+        await store.seen(clock.at)
+        clock.at += MINUTE
+        await store.commit(started(slot=clock.at))  # a commit is a sign of life, too
+    clock.at = NOON + 5 * HOUR
+    async with open_store(tmp_path, now=clock) as store:
+        await store.seen(clock.at)
         downs = {
             -HOUR: Downtime(None, NOON),
             HOUR: None,
