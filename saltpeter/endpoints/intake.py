@@ -16,8 +16,6 @@ import orjson
 from saltpeter import jsontext
 from sp_wrapper import frames, wire
 
-MAX_MERGED = 1024 * 1024  # bytes
-
 
 def read(text: str | bytes) -> frames.Frame:
     """What a wrapper has sent. Raises RemoteProtocolError and nothing else."""
@@ -98,14 +96,12 @@ def merged(messages: Iterable[Accepted]) -> Iterator[Accepted]:
     One commit, and one ack, for what arrived while the one before was being written.
     """
     held: list[wire.Output] = []
-    size = 0
     for message in messages:
-        if held and not (isinstance(message, wire.Output) and _adjoins(held[-1], message) and size < MAX_MERGED):
+        if held and not (isinstance(message, wire.Output) and _adjoins(held[-1], message)):
             yield _joined(held)
-            held, size = [], 0
+            held = []
         if isinstance(message, wire.Output):
             held.append(message)
-            size += len(message.data)
         else:
             yield message
     if held:

@@ -40,7 +40,7 @@ from saltpeter.errors import StoreError
 _LATE_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
 _PHASE1_S = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 300)
 _COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
-_LAG_S = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 5)
+_LAG_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 5)
 _STARTERS = {"schedule": "schedule", ORPHAN: ORPHAN}  # everybody else is a person
 
 # a second series beside each counter, that nobody asks for
@@ -100,7 +100,7 @@ class Metrics:
         self._lateness = self._histogram("saltpeter_lateness_seconds", "From a slot to the start of its run", _LATE_S)
         self._phase1 = self._histogram("saltpeter_phase1_seconds", "From a launch to its confirmation", _PHASE1_S)
         self._commits = self._histogram("saltpeter_store_commit_seconds", "To make facts durable", _COMMIT_S)
-        self._lag = self._histogram("saltpeter_event_loop_lag_seconds", "Turns of the event loop", _LAG_S)
+        self._lag = self._histogram("saltpeter_event_loop_lag_seconds", "Turns of the event loop, from 1 ms on", _LAG_S)
 
     def _make_gauges(self) -> None:
         board = self._board

@@ -19,6 +19,7 @@ import trio
 
 from saltpeter.logs import fields
 
+NOTICEABLE_S = 0.001  # to tell of shorter turns would cost as much as many of them
 TOO_LONG_S = 0.2
 _LOOK_EVERY_S = TOO_LONG_S / 2  # so that what takes too long has been looked at
 
@@ -35,9 +36,9 @@ class Sight:
 
 @attrs.define(eq=False)
 class LagWatch(trio.abc.Instrument):
-    """Tells `observe` how many seconds each turn of the loop took: so long no task, deadline or peer was looked after.
+    """Tells `observe` how many seconds a turn of the loop took: so long no task, deadline or peer was looked after.
 
-    `clock` gives seconds, real ones: trio's own time may be virtual.
+    Of turns that nobody would notice nothing is told. `clock` gives seconds, real ones: trio's own time may be virtual.
     """
 
     observe: Callable[[float], None]
@@ -53,7 +54,8 @@ class LagWatch(trio.abc.Instrument):
             return
         lag_s = self.clock() - self._turned_at
         self._turned_at = None
-        self.observe(lag_s)
+        if lag_s >= NOTICEABLE_S:
+            self.observe(lag_s)
         if lag_s > TOO_LONG_S:
             _tell(lag_s, self._seen or Sight("", ""))
 
