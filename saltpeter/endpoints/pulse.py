@@ -58,7 +58,7 @@ class Pulse:
     def told(self, now: datetime) -> Result:
         """Seconds, of the last hour."""
         late_s, slots = self._lateness_s.since(now)
-        return {"since": self.began_at, "slots": slots, "late": late_s, "lag": self._lag_s.since(now)[0]}
+        return {"since": self.began_at, "slots": slots, "late": late_s, "lag": self._lag_s.since(now)[0] or 0.0}
 
 
 def of_store(health: StoreHealth) -> Result:
