@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, islice
 
@@ -13,7 +13,7 @@ from exceptiongroup import BaseExceptionGroup, catch
 
 from saltpeter.domain import outcome as outcomes
 from saltpeter.domain.admission import splay, too_many_failures, worth_a_retry
-from saltpeter.domain.events import ExecutionId, Retrying, RunEnded, Targeted
+from saltpeter.domain.events import ExecutionId, Launched, LedgerEvent, Retrying, RunEnded, Targeted
 from saltpeter.domain.job import Job
 from saltpeter.domain.outcome import Outcome
 from saltpeter.domain.state import ExecutionState, RunState
@@ -29,6 +29,7 @@ from saltpeter.logs import fields
 log = logging.getLogger(__name__)
 
 TASKS_AT_ONCE = 200  # that begin in one turn of the loop: ten thousand would hold everybody up
+TOGETHER_S = 0.05  # a run whose machines are known so soon begins with them, in one commit
 
 _REMOVED = "Not launched: conf.d has the job no more"
 _TOO_MANY = "Not launched: too many machines had failed (max_failures)"
@@ -57,6 +58,11 @@ class Run:
     outcomes: dict[str, Outcome] = attrs.field(factory=dict, init=False)  # the last one of each machine
     _given_up: set[str] = attrs.field(factory=set, init=False)  # machines on which somebody wants no more of it
     _targeting: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _targeted: trio.Event = attrs.field(factory=trio.Event, init=False)  # its machines are known, or never will be
+    _machines: tuple[str, ...] = attrs.field(default=(), init=False)
+    _untargetable: LaunchError | None = attrs.field(default=None, init=False)
+    _first: Launched | None = attrs.field(default=None, init=False)
+    _written: bool = attrs.field(default=False, init=False)  # its machines and first launch are, unless called off
     _orders: Orders = attrs.field(init=False)
     _slots: trio.Semaphore = attrs.field(init=False)  # machines at a time
     _vault: Vault = attrs.field(init=False)
@@ -64,17 +70,48 @@ class Run:
     def __attrs_post_init__(self) -> None:
         self._vault = Vault(self.job.secret_env, self.means.read_secrets)
 
-    async def conduct(self) -> None:
-        """See it through to its verdict, which is durable on return."""
-        try:
-            machines = await self._target()
-        except LaunchError as error:
-            log.error("%s cannot be launched: %s", self.id, error, extra=fields("run.failed", run=self.id))
-            return await self._end(Verdict.FAILED, str(error))
+    async def conduct(self, enter: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """See it through to its verdict, which is durable on return.
+
+        If it is not in the ledger yet, `enter` puts it there, together with its `beginning`, or says that it cannot.
+        """
         async with self._ordering():
-            await self._write_down(machines)
-            await self._see_through(machines)
+            self._orders.nursery.start_soon(self._target, name=f"{self.id} targets")
+            if enter is not None:
+                with trio.move_on_after(TOGETHER_S):
+                    await self._targeted.wait()
+                if not await enter():
+                    return
+            if not self._written:
+                await self._targeted.wait()
+                if (error := self._untargetable) is not None:
+                    log.error("%s cannot be launched: %s", self.id, error, extra=fields("run.failed", run=self.id))
+                    return await self._end(Verdict.FAILED, str(error))
+                await self.means.record.surely(*self.beginning())
+            self._launch_first()
+            await self._see_through(self._machines)
         await self._end_by_verdict()
+
+    def beginning(self) -> Sequence[LedgerEvent]:
+        """Its machines, and the launch of those that begin at once; nothing while they are not known.
+
+        To be made durable in one commit with its start, or else called off with `forget_beginning`.
+        """
+        if not self._targeted.is_set() or self._untargetable is not None:
+            return ()
+        self._written = True
+        targeted = Targeted(run=self.id, machines=self._machines, at=self.means.now())
+        if not (first := self._first_of(self._machines)):
+            return (targeted,)
+        self._first = self._orders.launched(1, first)
+        return (targeted, self._first)
+
+    def forget_beginning(self) -> None:
+        """The `beginning` has not come to be."""
+        self._written = False
+        if self._first is not None:
+            self._orders.call_off(self._first.ticket)
+            self._first = None
 
     async def resume(self, state: RunState) -> None:
         """Take up a run that an earlier daemon began, wherever it stood."""
@@ -91,7 +128,7 @@ class Run:
     async def _ordering(self) -> AsyncIterator[None]:
         """Orders can be given inside; what is still on its way out at the end is called off."""
         async with trio.open_nursery() as nursery:
-            self._orders = Orders(self.id, self.job, self.token, self.means, nursery)
+            self._orders = Orders(self, self.job, self.means, nursery)
             try:
                 yield
             finally:
@@ -140,38 +177,34 @@ class Run:
 
     # --- the machines ----------------------------------------------------------------------------
 
-    async def _target(self) -> tuple[str, ...]:
-        """Decide on the machines. None are left when a kill comes first. Raises LaunchError."""
+    async def _target(self) -> None:
+        """Decide on the machines. None are left when a kill comes first."""
         machines: tuple[str, ...] = ()
-        with self._targeting:
-            machines = await choose(
-                self.job,
-                self.means.launcher(self.job),
-                respond_within_s=self.means.settings().respond_within_s,
-                chance=self.means.chance,
-            )
-        if self.only is not None:
-            machines = tuple(machine for machine in machines if machine in self.only)
-        return machines
+        try:
+            with self._targeting:
+                machines = await choose(
+                    self.job,
+                    self.means.launcher(self.job),
+                    respond_within_s=self.means.settings().respond_within_s,
+                    chance=self.means.chance,
+                )
+        except LaunchError as error:
+            self._untargetable = error
+        self._machines = tuple(each for each in machines if self.only is None or each in self.only)
+        self._targeted.set()
 
-    async def _write_down(self, machines: Collection[str]) -> None:
-        """Make the machines durable, and in the same commit the launch of those that begin now; then that begins."""
-        targeted = Targeted(run=self.id, machines=tuple(machines), at=self.means.now())
-        first = self._first_of(machines)
-        launches = [self._orders.launched(1, first)] if first else []
-        await self.means.record.surely(targeted, *launches)
-        for machine in machines:
+    def _launch_first(self) -> None:
+        """Its beginning is durable: now it begins."""
+        for machine in self._machines:
             self._begin(ExecutionId(self.id, machine))
-        if self._targeting.cancel_called:  # just when the machines were being written down
+        if self._targeting.cancel_called:  # just when that was being written down
             self.kill()
-            for launched in launches:
-                self._orders.call_off(launched.ticket)
-            return
-        executions = [self.executions[machine] for machine in first]
-        for execution in executions:
-            execution.launched = True  # from here on a kill goes to the machine
-        for launched in launches:
-            self._orders.begin(launched.ticket, executions)
+            self.forget_beginning()
+        elif self._first is not None:
+            executions = [self.executions[machine] for machine in self._first.machines]
+            for execution in executions:
+                execution.launched = True  # from here on a kill goes to the machine
+            self._orders.begin(self._first.ticket, executions)
 
     def _first_of(self, machines: Collection[str]) -> tuple[str, ...]:
         """Those of `machines` that begin without delay, as many as may run at a time."""

@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 import attrs
@@ -39,6 +40,19 @@ from saltpeter.logs import fields
 _NAMED = 5  # machines in a sentence
 
 log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False)
+class _Entry:
+    """Whether a run that somebody asked for has come to be; the first word counts."""
+
+    decided: trio.Event = attrs.field(factory=trio.Event)
+    refusal: CommandRefused | None = None
+
+    def decide(self, refusal: CommandRefused | None = None) -> None:
+        if not self.decided.is_set():
+            self.refusal = refusal
+            self.decided.set()
 
 
 @attrs.define(eq=False)
@@ -106,22 +120,27 @@ class Runs:
         self.nursery.start_soon(self._run_slot, run, slot, self._turns.take([job.name]), name=run.id)
 
     async def _run_slot(self, run: Run, slot: datetime, turn: Turn) -> None:
+        await run.conduct(partial(self._enter_slot, run, slot, turn))
+        self._over(run)
+
+    async def _enter_slot(self, run: Run, slot: datetime, turn: Turn) -> bool:
+        """Put it into the ledger; False when that cannot be, which is then recorded."""
         try:
-            await self._enter_slot(run, slot, turn)
+            await self._enter_in_time(run, slot, turn)
         except SlotTaken:
             log.warning("%s ran already for %s", run.job.name, slot, extra=fields("run.taken", job=run.job.name))
             turn.end()
+            return False
         except StoreError as error:
             text = f"the store could not record the run: {error}"
             held = SlotPassed(job=run.job.name, slot=slot, reason=Reason.HELD, text=text, at=self.means.now())
             self._tell(held)
             self.nursery.start_soon(self._record_in, turn, [held], name=f"note of {run.job.name}")
-        else:
-            turn.end()
-            await run.conduct()
-        self._over(run)
+            return False
+        turn.end()
+        return True
 
-    async def _enter_slot(self, run: Run, slot: datetime, turn: Turn) -> None:
+    async def _enter_in_time(self, run: Run, slot: datetime, turn: Turn) -> None:
         """Put it into the ledger. Raises SlotTaken, and StoreError when that cannot be while the slot may start."""
         may_start_for_s = (run.job.schedule.latest_start(slot) - self.means.now()).total_seconds()
         with trio.move_on_after(max(may_start_for_s, PROMPT_S)) as patience:
@@ -158,10 +177,14 @@ class Runs:
             run.token = self.means.tokens.of(run.id)
             started = RunStarted(run=run.id, job=run.job.name, slot=slot, by=by, token=run.token, at=self.means.now())
             try:
-                await self.means.record.once(started)
+                await self.means.record.once(started, *run.beginning())
             except RunTaken:  # by a run by hand in the same second
+                run.forget_beginning()
                 job, _, second = run.id.rpartition("_")
                 run.id = f"{job}_{int(second) + 1}"
+            except StoreError:
+                run.forget_beginning()
+                raise
             else:
                 log.info("Firing %s!", run.id, extra=fields("run.started", run=run.id, job=run.job.name, by=by))
                 return
@@ -190,27 +213,36 @@ class Runs:
         """Start `job` now. Raises CommandRefused: unknown_job, maintenance, overlap, stopping or store_failed."""
         definition = self._defined(job)
         if self.nursery.cancel_scope.cancel_called:
-            raise CommandRefused("stopping", "the daemon is stopping: no new runs are started")
+            raise _stopping()
         if self.means.maintenance().everything:
             raise CommandRefused("maintenance", "global maintenance is on: no new runs are started")
         if (living := self._living.get(job)) and definition.overlap is not Overlap.ALLOW:
             raise CommandRefused("overlap", f"{living[-1].id} is still running; kill it first")
         run = self._new(definition, self.means.now(), None if machines is None else frozenset(machines))
-        await self.nursery.start(self._run_by_hand, run, by, name=run.id)
+        entry = _Entry()
+        self.nursery.start_soon(self._run_by_hand, run, by, entry, name=run.id)
+        await entry.decided.wait()
+        if entry.refusal is not None:
+            raise entry.refusal
         return run.id
 
-    async def _run_by_hand(
-        self, run: Run, by: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _run_by_hand(self, run: Run, by: str, entry: _Entry) -> None:
+        """Whoever asked for it may have gone meanwhile; it runs all the same."""
+
+        async def enter() -> bool:
+            try:
+                await self._enter(run, None, by)
+            except StoreError as error:
+                text = f"the run could not be recorded, so it was not started: {error}"
+                entry.decide(CommandRefused("store_failed", text))
+                return False
+            entry.decide()
+            return True
+
         try:
-            await self._enter(run, None, by)
-        except StoreError as error:
-            self._over(run)
-            raise CommandRefused(
-                "store_failed", f"the run could not be recorded, so it was not started: {error}"
-            ) from error
-        task_status.started()
-        await run.conduct()
+            await run.conduct(enter)
+        finally:
+            entry.decide(_stopping())
         self._over(run)
 
     async def kill(
@@ -346,3 +378,7 @@ def _why_nobody(job: str, handed: Sequence[HandedOver], *, use_wrapper: bool) ->
 def _named(machines: Collection[str]) -> str:
     more = f" and {len(machines) - _NAMED} more" if len(machines) > _NAMED else ""
     return ", ".join(islice(machines, _NAMED)) + more
+
+
+def _stopping() -> CommandRefused:
+    return CommandRefused("stopping", "the daemon is stopping: no new runs are started")

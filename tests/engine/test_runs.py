@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from saltpeter.domain.admission import splay
-from saltpeter.domain.events import Launched, Reason, Retrying, RunStarted, SlotPassed
+from saltpeter.domain.events import Launched, Reason, Retrying, RunStarted, SlotPassed, Targeted
 from saltpeter.domain.job import Maintenance, Overlap, Retry, Share
 from saltpeter.domain.outcome import End
 from saltpeter.domain.verdict import Verdict
@@ -45,14 +45,61 @@ async def test_only_those_that_begin_now_are_launched_with_the_targets(autojump_
         assert [len(b.fleet.machines[m].starts) for m in TEN] == [0 if m == "m3" else 1 for m in TEN]
 
 
+async def test_a_run_that_waits_for_its_machines_is_in_the_ledger_before(autojump_clock: MockClock) -> None:
+    machines = fleet(*TEN)
+    machines.match_s = 5.0
+    async with bottle(job(), machines=machines) as b:
+        run = await b.runs.run("backup", "test")
+        assert trio.current_time() < 1
+        assert (len(b.of(RunStarted)), b.of(Targeted), b.board.state.runs[run].executions) == (1, [], {})
+        assert await b.ended(run) is Verdict.SUCCEEDED
+        assert len(b.outcomes(run)) == 10
+
+
+async def test_a_kill_while_the_start_is_written_down_publishes_nothing(autojump_clock: MockClock) -> None:
+    async with bottle(job(schedule="1 12 * * *"), machines=fleet(*TEN), store=MemoryStore(commit_s=5.0)) as b:
+        await trio.sleep(61)
+        assert not b.of(RunStarted)
+        [handed] = await b.runs.kill("backup", "test")
+        assert await b.ended(handed.run) is Verdict.KILLED
+        assert {o.end for o in b.outcomes(handed.run).values()} == {End.KILLED}
+        assert not b.fleet.published
+
+
 async def test_a_kill_while_the_targets_are_written_down_publishes_nothing(autojump_clock: MockClock) -> None:
-    async with bottle(job(), machines=fleet(*TEN), store=MemoryStore(commit_s=5.0)) as b:
+    machines = fleet(*TEN)
+    machines.match_s = 1.0
+    async with bottle(job(), machines=machines, store=MemoryStore(commit_s=5.0)) as b:
         run = await b.runs.run("backup", "test")
         await trio.sleep(1)
+        assert not b.of(Targeted)
         await b.runs.kill("backup", "test")
         assert await b.ended(run) is Verdict.KILLED
         assert {o.end for o in b.outcomes(run).values()} == {End.KILLED}
         assert not b.fleet.published
+
+
+async def test_a_run_goes_on_without_who_asked_for_it(autojump_clock: MockClock) -> None:
+    async with bottle(job(), store=MemoryStore(commit_s=5.0)) as b:
+        with trio.move_on_after(1):
+            await b.runs.run("backup", "test")
+        await trio.sleep(10)
+        [started] = b.of(RunStarted)
+        assert await b.ended(started.run) is Verdict.SUCCEEDED
+        with trio.fail_after(60):
+            assert (await b.see())["m1"].code == 0  # and is not taken to be running for ever
+
+
+async def test_a_run_that_could_not_be_recorded_holds_up_no_other(autojump_clock: MockClock) -> None:
+    """It had a place among the launches to its machines, and has left it."""
+    async with bottle(job(), machines=fleet(*TEN)) as b:
+        b.store.broken = "no room"
+        with pytest.raises(CommandRefused, match="no room"):
+            await b.runs.run("backup", "test")
+        b.store.broken = ""
+        begun_at = trio.current_time()
+        assert {o.code for o in (await b.see()).values()} == {0}
+        assert trio.current_time() - begun_at < 5
 
 
 async def test_a_batch_moves_on_as_machines_end(autojump_clock: MockClock) -> None:

@@ -144,6 +144,7 @@ class FakeLauncher:
 
     machines: dict[str, FakeMachine]
     master_up: bool = True
+    match_s: float = 0.0
     publish_s: float = 0.02
     publish_times_out: bool = False
     refuse: str | None = None
@@ -154,7 +155,7 @@ class FakeLauncher:
     _count: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
 
     async def match(self, target: Target) -> tuple[str, ...]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.match_s)
         if not self.master_up:
             raise LaunchUnknown("the master does not answer")
         return tuple(sorted(_matching(self.machines, target, self.nodegroups)))
