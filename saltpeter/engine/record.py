@@ -78,18 +78,24 @@ class Recorder:
         await persistently(lambda: self.once(*events))
 
 
-async def persistently(write: Callable[[], Awaitable[T]], patience_s: float = inf) -> T:
+def _for_ever() -> float:
+    return inf
+
+
+async def persistently(write: Callable[[], Awaitable[T]], patience_s: Callable[[], float] = _for_ever) -> T:
     """Do `write` until the store can: a disk that is full does not stay so.
 
-    Raises StoreRefused; also StoreError, when the store could not in `patience_s` seconds.
+    Raises StoreRefused; also StoreError, when the store could not in so many seconds after it first failed.
     """
-    give_up_at = trio.current_time() + patience_s
+    give_up_at: float | None = None
     while True:
         try:
             return await write()
         except StoreRefused:
             raise
         except StoreError as error:
+            if give_up_at is None:
+                give_up_at = trio.current_time() + patience_s()
             if trio.current_time() + _RETRY_S >= give_up_at:
                 raise
             log.debug("The store cannot write, trying again: %s", error, extra=fields("store.failed"))

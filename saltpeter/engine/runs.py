@@ -142,13 +142,17 @@ class Runs:
 
     async def _enter_in_time(self, run: Run, slot: datetime, turn: Turn) -> None:
         """Put it into the ledger. Raises SlotTaken, and StoreError when that cannot be while the slot may start."""
-        may_start_for_s = (run.job.schedule.latest_start(slot) - self.means.now()).total_seconds()
-        with trio.move_on_after(max(may_start_for_s, PROMPT_S)) as patience:
-            await turn.come()
-        if patience.cancelled_caught:
-            known = self.means.record.board.state.store_problem
-            raise StoreError(known or "older slots of the job wait to be recorded")
-        await persistently(lambda: self._enter(run, slot, "schedule"), patience.deadline - trio.current_time())
+
+        def patience_s() -> float:
+            return max((run.job.schedule.latest_start(slot) - self.means.now()).total_seconds(), PROMPT_S)
+
+        if not turn.has_come:
+            with trio.move_on_after(patience_s()) as patience:
+                await turn.come()
+            if patience.cancelled_caught:
+                known = self.means.record.board.state.store_problem
+                raise StoreError(known or "older slots of the job wait to be recorded")
+        await persistently(lambda: self._enter(run, slot, "schedule"), patience_s)
 
     # --- runs ------------------------------------------------------------------------------------
 

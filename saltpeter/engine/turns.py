@@ -19,6 +19,10 @@ class Turn:
     _before: tuple[trio.Event, ...]
     _ended: trio.Event
 
+    @property
+    def has_come(self) -> bool:
+        return all(earlier.is_set() for earlier in self._before)
+
     async def come(self) -> None:
         """Returns when every earlier answer about the same jobs is durable."""
         for earlier in self._before:
