@@ -8,8 +8,8 @@ import pwd
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
 from typing import TypeAlias, Union
 
 import attrs
@@ -67,9 +67,13 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     _reading: bool = attrs.field(default=False, init=False)
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False)  # nothing more will come
     _outbox: Outbox = attrs.field(init=False)
+    _receive_some: Callable[[int], Awaitable[bytes | bytearray]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        limits = self._limits
+        stream, limits = self._stream, self._limits
+        # a plain socket is asked itself: what its stream would add to that costs as much again
+        plain = stream.socket.recv if isinstance(stream, trio.SocketStream) else None
+        self._receive_some = plain or stream.receive_some
         self._frames, self._unknown = Frames(limits.message), limits.unknown
         self._outbox = Outbox(self.peer, self._stream, self._nursery, limits.queue, limits.send_deadline_s)
 
@@ -118,8 +122,8 @@ class Channel(AsyncIterator[Union[str, bytes]]):
         """Hear what has come by now, or comes next."""
         self._reading = True
         try:
-            data = await self._stream.receive_some(RECEIVE_BYTES) if self._unknown > 0 else b""
-        except BROKEN:
+            data = await self._receive_some(RECEIVE_BYTES) if self._unknown > 0 else b""
+        except (*BROKEN, OSError):
             data = b""
         finally:
             self._reading = False
@@ -158,8 +162,9 @@ class Channel(AsyncIterator[Union[str, bytes]]):
             else:
                 await self._read()
         if not self._frames.closed and self._unknown > 0:
-            with suppress(*BROKEN):  # closing on unread bytes would reset the connection, and our farewell be lost
-                while await self._stream.receive_some(RECEIVE_BYTES):
+            # closing on unread bytes would reset the connection, and our farewell be lost
+            with suppress(*BROKEN, OSError):
+                while await self._receive_some(RECEIVE_BYTES):
                     pass
 
 
@@ -194,8 +199,7 @@ async def serve_channel(
             nursery.cancel_scope.cancel()
 
 
-@contextmanager
-def guard(peer: str) -> Iterator[None]:
+def guard(peer: str) -> AbstractContextManager[None]:
     """Let no error of one connection out: logged, and the rest goes on. Cancellation passes through."""
 
     def report(bugs: BaseExceptionGroup[Exception]) -> None:
@@ -204,8 +208,7 @@ def guard(peer: str) -> Iterator[None]:
     def let_go(_left: BaseExceptionGroup[Exception]) -> None:
         log.debug("%s has gone", peer)
 
-    with catch({(Gone, trio.BrokenResourceError, ConnectionError): let_go, Exception: report}):
-        yield
+    return catch({(Gone, trio.BrokenResourceError, ConnectionError): let_go, Exception: report})
 
 
 def peer_of(stream: trio.abc.Stream) -> str:
