@@ -65,7 +65,7 @@ def build(target: Path, pythons: Sequence[str] = (sys.executable,), wrapper: Pat
     modules = _modules(wrapper or _installed_wrapper())
     contents = {f"lib/{name}": path.read_bytes() for name, path in modules.items()}
     contents["__main__.py"] = modules["sp_wrapper/boot.py"].read_bytes()
-    contents |= _metadata()
+    contents |= _licences()
     for python in pythons:
         contents |= _compiled(python, modules)
     _write(target, contents)
@@ -99,16 +99,13 @@ def _distribution(name: str) -> importlib.metadata.Distribution:
         raise BuildError(f"{name}, which goes into the wrapper, is not installed here") from exc
 
 
-def _metadata() -> dict[str, bytes]:
-    """The licences of what is bundled, and trio's metadata, by which trio-websocket asks for its version."""
+def _licences() -> dict[str, bytes]:
     found = {}
     for name in BUNDLED:
         distribution = _distribution(name)
         for file in distribution.files or ():
             if "licen" in file.name.lower() and file.suffix != ".py":
                 found[f"licenses/{name}/{file.name}"] = distribution.locate_file(file).read_bytes()  # type: ignore[attr-defined]
-    trio = _distribution("trio")
-    found[f"trio-{trio.version}.dist-info/METADATA"] = (trio.read_text("METADATA") or "").encode()
     return found
 
 

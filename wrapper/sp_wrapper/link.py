@@ -9,10 +9,10 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 import trio
-import trio_websocket
 
 from sp_wrapper import frames, trust, wire
 from sp_wrapper.order import Order
+from sp_wrapper.websocket import trio_websocket
 
 RECEIVE_BUFFER = 64 * 1024
 MESSAGE_QUEUE = 64  # pings are answered only while the queue has room
