@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 import trio
@@ -68,21 +68,18 @@ def _always(frame: bytes) -> Tick:
     return lambda: frame
 
 
-async def cost(process: Process, speakers: AsyncIterator[Speaker]) -> Cost:
-    """Connect all as they come, let them beat, and look at the process when it is calm."""
+async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
+    """Connect them all, let them beat, and look at the process meanwhile."""
     swarm, acks_ms, before = Swarm(process.port), list[float](), process.memory()
+    for number, speaker in enumerate(speakers):
+        if number % PROBES_IN == 0:
+            probe = Probe(speaker, acks_ms)
+            swarm.add(probe.life(), probe.tick)
+        else:
+            swarm.add(_life(speaker), _always(speaker.heartbeat()))
     swarm.beat_every(wire.HEARTBEAT_S)
-    count = 0
     async with trio.open_nursery() as nursery:
-        async for speaker in speakers:
-            if count % PROBES_IN == 0:
-                probe = Probe(speaker, acks_ms)
-                swarm.add(probe.life(), probe.tick)
-            else:
-                swarm.add(_life(speaker), _always(speaker.heartbeat()))
-            if count == 0:
-                nursery.start_soon(in_thread, swarm)
-            count += 1
+        nursery.start_soon(in_thread, swarm)
         while swarm.connecting:  # noqa: ASYNC110  nobody could set an event
             await trio.sleep(0.1)
         await trio.sleep(SETTLE_S)
@@ -90,7 +87,7 @@ async def cost(process: Process, speakers: AsyncIterator[Speaker]) -> Cost:
         cpu_s, begun = process.cpu_s(), time.perf_counter()
         await trio.sleep(WINDOW_S)
         cpu = (process.cpu_s() - cpu_s) / (time.perf_counter() - begun)
-        memory = (process.memory() - before) / count
+        memory = (process.memory() - before) / len(speakers)
         swarm.stop()
     lost = swarm.lost
     swarm.close()
@@ -102,16 +99,16 @@ class Way:
     """How machines come to run something: the jobs, and what leads from there to their wrappers."""
 
     jobs: Callable[[int], Sequence[Mapping[str, Wanted]]]  # by file
-    speakers: Callable[[Plant, int], AsyncIterator[Speaker]]
+    speakers: Callable[[Plant, int], Awaitable[list[Speaker]]]
 
 
 def one_job(count: int) -> Sequence[Mapping[str, Wanted]]:
     return [{"many": job(targets=f"m:{count}")}]
 
 
-async def one_run(made: Plant, _count: int) -> AsyncIterator[Speaker]:
-    for speaker in (await made.launch("many")).speakers():
-        yield speaker
+async def one_run(made: Plant, count: int) -> list[Speaker]:
+    published = await made.launch("many")
+    return published.speakers()
 
 
 def many_jobs(count: int) -> Sequence[Mapping[str, Wanted]]:
@@ -122,13 +119,10 @@ def many_jobs(count: int) -> Sequence[Mapping[str, Wanted]]:
     ]
 
 
-async def many_runs(made: Plant, count: int) -> AsyncIterator[Speaker]:
+async def many_runs(made: Plant, count: int) -> list[Speaker]:
     """As many runs as machines."""
-    for _ in range(count):
-        with trio.fail_after(OVERDUE_S):
-            published = await made.orders.receive()
-        for speaker in published.speakers():
-            yield speaker
+    with trio.fail_after(AHEAD_S + count / AT_ONCE * APART_S + OVERDUE_S):
+        return [speaker for _ in range(count) for speaker in (await made.orders.receive()).speakers()]
 
 
 def strangers(count: int) -> list[Speaker]:
@@ -136,16 +130,11 @@ def strangers(count: int) -> list[Speaker]:
     return [Speaker(wire.About("many", "many_1", f"m{number:05}"), "t" * 32) for number in range(count)]
 
 
-async def nobodys(count: int) -> AsyncIterator[Speaker]:
-    for speaker in strangers(count):
-        yield speaker
-
-
 async def measure(sheet: Sheet, scale: float) -> None:
     counts = [max(10, int(count * scale)) for count in COUNTS]
     for count in counts:
         with bare() as other:
-            floor = await cost(other, nobodys(count))
+            floor = await cost(other, strangers(count))
         sheet.add(f"{count:,} connections, bare", "CPU", "% of a core", [floor.cpu * 100])
         sheet.add(f"{count:,} connections, bare", "memory each", "KB", [floor.memory / 1000])
         sheet.add(f"{count:,} connections, bare", "ack p99", "ms", [percentile(floor.acks_ms, 99)])
@@ -154,7 +143,7 @@ async def measure(sheet: Sheet, scale: float) -> None:
             ways["in as many runs"] = Way(many_jobs, many_runs)
         for name, way in ways.items():
             async with plant(*way.jobs(count)) as made:
-                found = await cost(made, way.speakers(made, count))
+                found = await cost(made, await way.speakers(made, count))
                 lost = await made.metric("saltpeter_executions_ended_total")
             case = f"{count:,} wrappers {name}"
             targets = count == counts[-1]
