@@ -28,7 +28,7 @@ from saltpeter.logs import fields
 
 log = logging.getLogger(__name__)
 
-TASKS_AT_ONCE = 200  # that begin in one turn of the loop: ten thousand would hold everybody up
+AT_ONCE = 200  # machines that begin in one turn of the loop: ten thousand would hold everybody up
 TOGETHER_S = 0.05  # a run whose machines are known so soon begins with them, in one commit
 
 _REMOVED = "Not launched: conf.d has the job no more"
@@ -88,7 +88,7 @@ class Run:
                     log.error("%s cannot be launched: %s", self.id, error, extra=fields("run.failed", run=self.id))
                     return await self._end(Verdict.FAILED, str(error))
                 await self.means.record.surely(*self.beginning())
-            self._launch_first()
+            await self._launch_first()
             await self._see_through(self._machines)
         await self._end_by_verdict()
 
@@ -193,10 +193,12 @@ class Run:
         self._machines = tuple(each for each in machines if self.only is None or each in self.only)
         self._targeted.set()
 
-    def _launch_first(self) -> None:
+    async def _launch_first(self) -> None:
         """Its beginning is durable: now it begins."""
-        for machine in self._machines:
+        for number, machine in enumerate(self._machines, start=1):
             self._begin(ExecutionId(self.id, machine))
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
         if self._targeting.cancel_called:  # just when that was being written down
             self.kill()
             self.forget_beginning()
@@ -221,7 +223,7 @@ class Run:
         async with trio.open_nursery() as nursery:
             for number, machine in enumerate(machines, start=1):
                 nursery.start_soon(self._guarded, machine, name=f"{self.id}@{machine}")
-                if number % TASKS_AT_ONCE == 0:
+                if number % AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
 
     async def _end_by_verdict(self) -> None:
