@@ -232,22 +232,24 @@ class Runs:
 
     async def _run_by_hand(self, run: Run, by: str, entry: _Entry) -> None:
         """Whoever asked for it may have gone meanwhile; it runs all the same."""
+        refusal = _stopping()
 
         async def enter() -> bool:
+            nonlocal refusal
             try:
                 await self._enter(run, None, by)
             except StoreError as error:
                 text = f"the run could not be recorded, so it was not started: {error}"
-                entry.decide(CommandRefused("store_failed", text))
+                refusal = CommandRefused("store_failed", text)
                 return False
             entry.decide()
             return True
 
         try:
             await run.conduct(enter)
+            self._over(run)
         finally:
-            entry.decide(_stopping())
-        self._over(run)
+            entry.decide(refusal)  # now that it may be tried again
 
     async def kill(
         self,
