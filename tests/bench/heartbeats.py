@@ -15,7 +15,7 @@ from tests.bench.swarm import Life, Speaker, Swarm, Tick
 
 COUNTS = (100, 1000, 10_000)
 WINDOW_S = wire.HEARTBEAT_S  # in which each has its turn once
-SETTLE_S = 2.0
+SETTLE_S = 1.0
 PROBES_IN = 20  # one in so many writes a line of output instead of a heartbeat
 AT_ONCE, APART_S = 1000, 2  # of the runs with one machine each, so many start in the same second, and so often
 AHEAD_S = 15  # for the jobs to be written down and read

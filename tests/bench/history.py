@@ -20,7 +20,7 @@ from tests.bench.site import Plant, job, plant, settings, write
 COUNTS = (10_000, 100_000, 1_000_000)
 MACHINES = 5000
 JOBS = 50
-ROUNDS = 21
+ROUNDS = 15
 KEPT_DAYS, FORGOTTEN_DAYS = 80, 1  # all runs are of the former, and the oldest of them are to be forgotten
 FORGOTTEN_S = 60.0  # for that
 

@@ -17,7 +17,7 @@ from tests.bench.site import Plant, Wanted, child, job, plant, scratch, settings
 COUNTS = (100, 1000, 10_000)
 IN_FILE = 50
 SETTLE_S = 2.0
-WINDOW_S = 5.0  # the kernel counts in nanoseconds
+WINDOW_S = 3.0  # the kernel counts in nanoseconds
 RELOADED_S = 30.0
 RELOADS = 3
 

@@ -11,7 +11,7 @@ from tests.bench.frame import Sheet, at_most
 from tests.bench.site import Plant, in_thread, job, plant
 from tests.bench.swarm import Life, Speaker, Swarm
 
-ROUNDS = {1: 15, 100: 3, 1000: 3}
+ROUNDS = {1: 15, 100: 3, 1000: 2}
 
 
 def life(speaker: Speaker, told_at: list[float]) -> Life:

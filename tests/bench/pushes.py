@@ -18,7 +18,7 @@ from tests.bench.swarm import Life, Peer, Speaker, Swarm
 COUNTS = (100, 1000, 10_000)
 ENDINGS = 4
 PAUSE_S = 0.25
-CALM, CALM_S = 0.02, 1.0  # at most this share of a core, for so long
+CALM, CALM_S = 0.03, 0.5  # at most this share of a core, for so long
 HELLO = {"protocol": 2}
 
 
@@ -83,7 +83,7 @@ async def cost(made: Plant, endings: Sequence[Ending], hello: bool | None) -> Co
         for peer, ender in endings:
             peer.send(ender.end())
             await trio.sleep(PAUSE_S)
-        await trio.sleep(1.5)
+        await trio.sleep(0.7)
         found = Cost((size - before) / len(endings), (made.cpu_s() - cpu_s) / len(endings))
         nursery.cancel_scope.cancel()
     return found

@@ -51,7 +51,7 @@ async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
 
 async def measure(sheet: Sheet, scale: float) -> None:
     for count in [max(10, int(count * scale)) for count in COUNTS]:
-        rounds = 3 if count <= 1000 else 1
+        rounds = {COUNTS[0]: 3, COUNTS[1]: 2}.get(count, 1)
         speakers = strangers(count)
         floors: list[Cost] = []
         found: list[Cost] = []

@@ -17,7 +17,7 @@ from tests.bench.swarm import Life, Speaker, Swarm
 WINDOW = outbox.LARGEST_WINDOW  # messages in flight
 TOTAL = 96 * 1024 * 1024  # bytes, of all machines together
 ROUNDS = 3
-PACED_S = 5.0
+PACED_S = 4.0
 LINE = b"2026-05-04 12:00:00 INFO backup: copied /var/lib/app/data/%08d.bin (4096 bytes) to the archive, ok\n"
 CHUNK = b"".join(LINE % number for number in range(wire.MAX_CHUNK // 100))
 
