@@ -108,11 +108,11 @@ class Departure:
         for passage in self.passages:
             await passage.decided()
         wanted = [passage for passage in self.passages if passage.is_wanted]
-        async with trio.open_nursery() as nursery:
-            if wanted and wanted[0].ticket == self.ticket:
-                nursery.start_soon(self._hand_out, self.ticket, wanted[0].current_order, wanted)
-            elif wanted:
-                together, rest = wanted[: how_many(wanted)], wanted[how_many(wanted) :]
+        if wanted and wanted[0].ticket == self.ticket:
+            await self._hand_out(self.ticket, wanted[0].current_order, wanted)
+        elif wanted:
+            together, rest = wanted[: how_many(wanted)], wanted[how_many(wanted) :]
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hand_out, self.ticket, partial(orders_of, self.ticket, together), together)
                 for passage in rest:
                     nursery.start_soon(self._hand_out, again(passage.ticket), passage.current_order, [passage])

@@ -103,15 +103,14 @@ def watching(watch: LagWatch) -> Iterator[None]:
     assert root is not None  # noqa: S101  we are in one of its tasks
 
     def look_now_and_then() -> None:
-        while not over.wait(_LOOK_EVERY_S):
+        while not over.is_set():
+            time.sleep(_LOOK_EVERY_S)  # to wait for `over` costs several times as much, ten times a second
             watch.look(root, thread)
 
-    looking = threading.Thread(target=look_now_and_then, name="watch the loop", daemon=True)
     trio.lowlevel.add_instrument(watch)
-    looking.start()
+    threading.Thread(target=look_now_and_then, name="watch the loop", daemon=True).start()
     try:
         yield
     finally:
         trio.lowlevel.remove_instrument(watch)
         over.set()
-        looking.join()
