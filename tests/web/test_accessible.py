@@ -53,6 +53,7 @@ def test_the_help_and_a_dialog_keep_nobody_out_either(page: Page, fleet: Served)
     expect(page.get_by_role("dialog")).to_be_visible()
     assert findings(page) == []
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     assert findings(page) == []
