@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
-from typing import Protocol
 
 import attrs
 import trio
@@ -34,19 +33,13 @@ _KILL_AGAIN_S = 2.0
 _SALT_AFTER_US_S = 30.0  # Salt's own limit on a plain command lies behind ours: it holds while we are down
 
 
-class Ordering(Protocol):
-    """A run, as far as its orders name it. Once it is in the ledger this does not change."""
-
-    id: str
-    token: str
-
-
 @attrs.define(eq=False)
 class Orders:
-    """The outgoing side of `run`. What is under way is a task of `nursery`, and ends with it."""
+    """The outgoing side of one run. What is under way is a task of `nursery`, and ends with it."""
 
-    run: Ordering
+    run: str
     job: Job
+    token: str
     means: Means
     nursery: trio.Nursery
     _launches: Pile[Execution] = attrs.field(init=False)
@@ -54,8 +47,8 @@ class Orders:
     _passages: dict[str, Passage] = attrs.field(factory=dict, init=False)  # by ticket, of launches that are to come
 
     def __attrs_post_init__(self) -> None:
-        self._launches = Pile(f"{self.run.id} launches")
-        self._kills = Pile(f"{self.run.id} kills")
+        self._launches = Pile(f"{self.run} launches")
+        self._kills = Pile(f"{self.run} kills")
 
     def launch(self, execution: Execution) -> None:
         """Start it on its machine; its phase 1 is followed here."""
@@ -79,11 +72,11 @@ class Orders:
             ticket = passage.ticket
         else:
             ticket = self._launcher.ticket()
-        return Launched(run=self.run.id, ticket=ticket, attempt=attempt, machines=tuple(machines), at=self.means.now())
+        return Launched(run=self.run, ticket=ticket, attempt=attempt, machines=tuple(machines), at=self.means.now())
 
     def begin(self, ticket: str, executions: Sequence[Execution]) -> None:
         """Publish a launch, and follow its phase 1; returns at once."""
-        self.nursery.start_soon(self._begin, ticket, executions, name=f"{self.run.id} {ticket}")
+        self.nursery.start_soon(self._begin, ticket, executions, name=f"{self.run} {ticket}")
 
     async def _begin(self, ticket: str, executions: Sequence[Execution]) -> None:
         phase = self._first_phase(ticket, executions)
@@ -101,14 +94,14 @@ class Orders:
 
     def take_up(self, ticket: str, executions: Sequence[Execution]) -> None:
         """Follow the phase 1 of a launch that an earlier daemon made; returns at once."""
-        self.nursery.start_soon(self._first_phase(ticket, executions).resume, name=f"{self.run.id} {ticket}")
+        self.nursery.start_soon(self._first_phase(ticket, executions).resume, name=f"{self.run} {ticket}")
 
     async def _launch_all(self, asked: Collection[Execution]) -> None:
         wanted = [execution for execution in asked if not execution.kill.cancel_called]
         for execution in wanted:
             execution.launched = True  # from here on a kill goes to the machine
         for attempt, together in groupby(sorted(wanted, key=_attempt), _attempt):
-            self.nursery.start_soon(self._launch, attempt, list(together), name=f"{self.run.id} launch")
+            self.nursery.start_soon(self._launch, attempt, list(together), name=f"{self.run} launch")
 
     async def _launch(self, attempt: int, executions: Sequence[Execution]) -> None:
         launched = self.launched(attempt, [execution.id.machine for execution in executions])
@@ -132,9 +125,9 @@ class Orders:
         settings = self.means.settings()
         env = wrapper_env(
             self.job,
-            run=self.run.id,
+            run=self.run,
             attempt=attempt,
-            token=self.run.token,
+            token=self.token,
             url=self.means.machines_url,
             expires_at=self.means.now() + timedelta(seconds=settings.order_valid_for_s),
         )
@@ -144,13 +137,13 @@ class Orders:
         if self.means.machine_keys(self.job) is not None:
             env = {**env, "SP_PROVE_MACHINE": "1"}
         if settings.order_key is not None:
-            env = await signed(env, self.run.id, machines, settings.order_key)
+            env = await signed(env, self.run, machines, settings.order_key)
         return StartWrapper(path=self.job.wrapper.path, env=env)
 
     def _plain_order(self) -> StartPlain:
         return StartPlain(
             command=self.job.command,
-            run=self.run.id,
+            run=self.run,
             job=self.job.name,
             user=self.job.user,
             cwd=self.job.cwd,
@@ -167,18 +160,18 @@ class Orders:
         for execution, order in asked:
             kills.setdefault(self._kill(execution, order), []).append(execution)
         for call, executions in kills.items():
-            self.nursery.start_soon(self._send_kill, call, executions, name=f"{self.run.id} kill")
+            self.nursery.start_soon(self._send_kill, call, executions, name=f"{self.run} kill")
 
     def _kill(self, execution: Execution, order: wire.Kill) -> Call:
         if self.job.use_wrapper:
             return KillThroughWrapper(
                 path=self.job.wrapper.path,
-                run=self.run.id,
+                run=self.run,
                 attempt=execution.id.attempt,
                 signal=execution.manner.signal,
                 grace_s=execution.manner.grace_s,
             )
-        return KillPlain(run=self.run.id, signal=order.signal, grace_s=order.grace)
+        return KillPlain(run=self.run, signal=order.signal, grace_s=order.grace)
 
     async def _send_kill(self, call: Call, executions: Collection[Execution]) -> None:
         """Without a wrapper it is sent until it has worked: it may come before the command has even started."""
@@ -187,7 +180,7 @@ class Orders:
                 await hand_out(self._launcher, self._launcher.ticket(), always(call), machines)
             except LaunchError as error:
                 text = "The kill of %s did not go out: %s"
-                return log.error(text, self.run.id, error, extra=fields("kill.failed", run=self.run.id))
+                return log.error(text, self.run, error, extra=fields("kill.failed", run=self.run))
             if self.job.use_wrapper:
                 return
             await trio.sleep(_KILL_AGAIN_S)

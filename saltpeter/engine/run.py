@@ -92,6 +92,11 @@ class Run:
             await self._see_through(self._machines)
         await self._end_by_verdict()
 
+    def call_it(self, run: str) -> None:
+        """Its name, for good once it is in the ledger."""
+        self.id, self.token = run, self.means.tokens.of(run)
+        self._orders.run, self._orders.token = self.id, self.token
+
     def beginning(self) -> Sequence[LedgerEvent]:
         """Its machines, and the launch of those that begin at once; nothing while they are not known.
 
@@ -128,7 +133,7 @@ class Run:
     async def _ordering(self) -> AsyncIterator[None]:
         """Orders can be given inside; what is still on its way out at the end is called off."""
         async with trio.open_nursery() as nursery:
-            self._orders = Orders(self, self.job, self.means, nursery)
+            self._orders = Orders(self.id, self.job, self.token, self.means, nursery)
             try:
                 yield
             finally:

@@ -177,15 +177,16 @@ class Runs:
         """Put it into the ledger; nothing is launched before. Raises StoreError, SlotTaken for a slot that ran."""
         if (problem := self.means.record.board.state.store_problem) is not None:  # be it of the output alone
             raise StoreError(problem)
+        name = run.id
         while True:
-            run.token = self.means.tokens.of(run.id)
+            run.call_it(name)
             started = RunStarted(run=run.id, job=run.job.name, slot=slot, by=by, token=run.token, at=self.means.now())
             try:
                 await self.means.record.once(started, *run.beginning())
             except RunTaken:  # by a run by hand in the same second
                 run.forget_beginning()
-                job, _, second = run.id.rpartition("_")
-                run.id = f"{job}_{int(second) + 1}"
+                job, _, second = name.rpartition("_")
+                name = f"{job}_{int(second) + 1}"
             except StoreError:
                 run.forget_beginning()
                 raise

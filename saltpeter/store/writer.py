@@ -78,6 +78,7 @@ class Writer:
     seal: Callable[[sqlite3.Connection, datetime], None] = lambda _connection, _at: None  # ends each transaction
     _vitals: Vitals = attrs.field(factory=Vitals, init=False)
     _waiting: deque[_Item] = attrs.field(factory=deque, init=False)
+    _group: Sequence[_Item] = attrs.field(default=(), init=False)  # what is being written
     _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
     _closing: bool = attrs.field(default=False, init=False)
     _scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True), init=False)
@@ -152,7 +153,7 @@ class Writer:
 
     async def _serve(self) -> None:
         while self._ruin is None and await self._has_work():
-            group = self._take_group()
+            self._group = group = self._take_group()
             for item in group:
                 item.taken = True
             began = trio.current_time()
@@ -161,6 +162,7 @@ class Writer:
             for item in group:
                 self._checkpoints.wrote(item.path, item.size)
                 item.settle()
+            self._group = ()
         if self._ruin is None:
             await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
 
@@ -209,9 +211,10 @@ class Writer:
 
     def _abandon(self) -> None:
         self._closing = True
-        for item in self._waiting:
+        for item in (*self._group, *self._waiting):
             item.error = StoreError("the store was closed before this could be written")
             item.settle()
+        self._group = ()
         self._waiting.clear()
         self._forget_all()
 

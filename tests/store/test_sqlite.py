@@ -18,6 +18,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
+from exceptiongroup import ExceptionGroup
 from trio.testing import MockClock
 
 from saltpeter.domain.events import Ended, ExecutionId, Reason, RunEnded, RunStarted, SlotPassed, Targeted
@@ -182,6 +183,23 @@ async def test_the_end_waits_for_what_was_handed_over(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         [run] = await store.unfinished()
         assert len(run.executions) == 2000
+
+
+async def test_a_bug_in_the_writer_ends_it_and_leaves_nobody_waiting(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        await _write_with_a_bug(tmp_path)
+    assert raised.group_contains(ZeroDivisionError)
+
+
+async def _write_with_a_bug(directory: Path) -> None:
+    def stumble(_connection: sqlite3.Connection, _at: datetime) -> None:
+        raise ZeroDivisionError
+
+    async with open_store(directory) as store:
+        store.ledger_writer.seal = stumble
+        with pytest.raises(StoreError, match="closed before"):
+            await store.commit(started())
+        await trio.sleep_forever()
 
 
 @pytest.mark.trio
