@@ -19,7 +19,7 @@ from tests.bench.throughput import CHUNK, frames
 CLIENTS, STUCK = 50, 5
 MACHINES = 5
 RATE = 50e6  # bytes a second, of all machines together
-RUNS, PAUSE_S = 20, 0.35  # of other jobs, of which everybody is told meanwhile
+RUNS, PAUSE_S = 12, 0.35  # of other jobs, of which everybody is told meanwhile
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

@@ -19,7 +19,7 @@ from tests.bench.frame import Sheet, at_most, percentile
 from tests.bench.site import child, in_thread, job, plant, scratch, settings, write
 from tests.bench.swarm import Life, Speaker, Swarm, idle
 
-LINES = 17
+LINES = 13
 PAUSE_S = 0.23  # in step with nothing
 WRITER = f"""
 import os, time
