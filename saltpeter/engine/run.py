@@ -53,6 +53,8 @@ class Run:
     token: str
     means: Means
     only: frozenset[str] | None = None  # the targets, narrowed by who asked for the run
+    placed: trio.Event = attrs.field(factory=trio.Event, init=False)  # whether it comes to be is decided
+    entered: bool = attrs.field(default=False, init=False)  # it has come to be: it is in the ledger
     ended: trio.Event = attrs.field(factory=trio.Event, init=False)
     executions: dict[str, Execution] = attrs.field(factory=dict, init=False)  # the latest attempt on each machine
     outcomes: dict[str, Outcome] = attrs.field(factory=dict, init=False)  # the last one of each machine
@@ -80,7 +82,8 @@ class Run:
             if enter is not None:
                 with trio.move_on_after(TOGETHER_S):
                     await self._targeted.wait()
-                if not await enter():
+                self._place(entered=await enter())
+                if not self.entered:
                     return
             if not self._written:
                 await self._targeted.wait()
@@ -91,6 +94,10 @@ class Run:
             await self._launch_first()
             await self._see_through(self._machines)
         await self._end_by_verdict()
+
+    def _place(self, *, entered: bool) -> None:
+        self.entered = entered
+        self.placed.set()
 
     def call_it(self, run: str) -> None:
         """Its name, for good once it is in the ledger."""
@@ -120,6 +127,7 @@ class Run:
 
     async def resume(self, state: RunState) -> None:
         """Take up a run that an earlier daemon began, wherever it stood."""
+        self._place(entered=True)
         if state.executions:
             async with self._ordering():
                 self._take_up(state)

@@ -273,8 +273,14 @@ class Runs:
                 signal=manner.signal,
                 grace_s=manner.grace_s,
             )
-            self.nursery.start_soon(self.means.record.surely, asked, name=f"{run.id} kill noted")
+            self.nursery.start_soon(self._note_kill, run, asked, name=f"{run.id} kill noted")
         return handed
+
+    async def _note_kill(self, run: Run, asked: KillRequested) -> None:
+        """Not before the run is in the ledger, and by its name there: else nobody would know of the kill."""
+        await run.placed.wait()
+        if run.entered:
+            await self.means.record.surely(attrs.evolve(asked, run=run.id))
 
     def _concerned(self, job: str, machines: Collection[str] | None, instance: str | None) -> list[Run]:
         living = self._living.get(job, [])

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from saltpeter.domain.admission import splay
-from saltpeter.domain.events import Launched, Reason, Retrying, RunStarted, SlotPassed, Targeted
+from saltpeter.domain.events import KillRequested, Launched, Reason, Retrying, RunStarted, SlotPassed, Targeted
 from saltpeter.domain.job import Maintenance, Overlap, Retry, Share
 from saltpeter.domain.outcome import End
 from saltpeter.domain.verdict import Verdict
@@ -64,6 +64,19 @@ async def test_a_kill_while_the_start_is_written_down_publishes_nothing(autojump
         assert await b.ended(handed.run) is Verdict.KILLED
         assert {o.end for o in b.outcomes(handed.run).values()} == {End.KILLED}
         assert not b.fleet.published
+
+
+async def test_a_kill_is_in_the_ledger_after_the_run_that_it_ends(autojump_clock: MockClock) -> None:
+    """And not lost for a daemon that dies meanwhile, because it came before."""
+    machines = fleet("m1")
+    machines.match_s = 0.04
+    async with bottle(job(schedule="1 12 * * *"), machines=machines) as b:
+        await trio.sleep(60.02)
+        [handed] = await b.runs.kill("backup", "test")
+        assert await b.ended(handed.run) is Verdict.KILLED
+        await trio.sleep(1)
+        told = [type(event) for event in b.store.events if isinstance(event, (RunStarted, KillRequested))]
+        assert told == [RunStarted, KillRequested]
 
 
 async def test_a_kill_while_the_targets_are_written_down_publishes_nothing(autojump_clock: MockClock) -> None:
