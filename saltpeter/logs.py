@@ -145,8 +145,6 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         origin = "" if _is_own(record.name) else f"{record.name}: "
         line = f"{_time(record)} {record.levelname} {escape(origin + _text(record))}"
-        if not (record.exc_info or record.stack_info):
-            return line
         return "\n".join([line, *(f"    {escape(each)}" for each in _exception(record).splitlines())])
 
 

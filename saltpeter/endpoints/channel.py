@@ -23,6 +23,7 @@ from saltpeter.logs import fields
 
 CLOSE_S = 2.0  # for what is queued, and the peer's half of the closing handshake
 RECEIVE_BYTES = 64 * 1024
+LOST = (*BROKEN, OSError)  # what a stream, or a plain socket, raises where there is no connection any more
 
 UNIX = "unix:"  # begins the name of a peer that came by the Unix socket, and of no other
 
@@ -123,7 +124,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
         self._reading = True
         try:
             data = await self._receive_some(RECEIVE_BYTES) if self._unknown > 0 else b""
-        except (*BROKEN, OSError):
+        except LOST:
             data = b""
         finally:
             self._reading = False
@@ -163,7 +164,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
                 await self._read()
         if not self._frames.closed and self._unknown > 0:
             # closing on unread bytes would reset the connection, and our farewell be lost
-            with suppress(*BROKEN, OSError):
+            with suppress(*LOST):
                 while await self._receive_some(RECEIVE_BYTES):
                     pass
 

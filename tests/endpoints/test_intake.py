@@ -59,6 +59,12 @@ def test_whatever_is_sent_again_the_bytes_are_right(command: bytes, sends: list[
         assert held == command[: intake.length]
 
 
+def test_however_much_adjoins_is_put_together() -> None:
+    size = 64 * 1024
+    [whole] = merged([piece(number, bytes(size), number * size) for number in range(64)])
+    assert whole == piece(63, bytes(64 * size), 0)
+
+
 def test_adjoining_output_is_put_together() -> None:
     messages: list[Accepted] = [
         piece(1, b"ab", 0),

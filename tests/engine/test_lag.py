@@ -32,8 +32,7 @@ async def test_a_turn_that_takes_too_long_is_measured_and_said(caplog: pytest.Lo
         assert "The event loop" not in caplog.text
         stopwatch.at += 0.5
         await trio.lowlevel.checkpoint()
-    assert max(lags) == pytest.approx(0.5)
-    assert sum(lags) == pytest.approx(0.65)
+    assert lags == pytest.approx([0.15, 0.5])  # and nothing of turns that take no time
     assert "The event loop did not turn for 0.50 seconds" in caplog.text
     before = len(lags)
     await trio.lowlevel.checkpoint()

@@ -14,6 +14,7 @@ from saltpeter.domain.events import KillRequested, Launched, Reason, Retrying, R
 from saltpeter.domain.job import Maintenance, Overlap, Retry, Share
 from saltpeter.domain.outcome import End
 from saltpeter.domain.verdict import Verdict
+from saltpeter.engine.run import AT_ONCE
 from saltpeter.errors import CommandRefused, LaunchError
 from tests.helpers.bottle import NOON, Bottle, Script, bottle, fleet, job
 from tests.helpers.memory_store import MemoryStore
@@ -30,6 +31,15 @@ async def test_machines_that_start_together_are_launched_by_one_publish(autojump
         assert len(outcomes) == 10
         [launched] = b.of(Launched)
         assert set(launched.machines) == set(TEN)
+
+
+async def test_the_machines_of_a_large_run_begin_in_several_turns(autojump_clock: MockClock) -> None:
+    async with bottle(job(), machines=fleet(*(f"m{number}" for number in range(1000)))) as b:
+        run = await b.runs.run("backup", "test")
+        [living] = b.runs._living["backup"]
+        begun = len(living.executions)
+        assert AT_ONCE <= begun < 1000  # others have their turn meanwhile
+        assert await b.ended(run) is Verdict.SUCCEEDED
 
 
 async def test_only_those_that_begin_now_are_launched_with_the_targets(autojump_clock: MockClock) -> None:
