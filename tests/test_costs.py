@@ -214,7 +214,7 @@ async def test_what_waits_to_be_told_goes_out_together(autojump_clock: MockClock
 async def test_output_that_begins_is_one_write_and_no_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_store(tmp_path) as store:
         await store.commit(started())
-        written, read = noted(monkeypatch, Writer, "submit"), noted(monkeypatch, Readers, "read")
+        written, read = noted(monkeypatch, Writer, "contribute"), noted(monkeypatch, Readers, "read")
         await store.open_output(DB01, 1024)
         await store.append(DB01, 0, b"hello\n")
         assert (len(written), len(read)) == (1, 0)

@@ -14,6 +14,7 @@ from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.engine.storage import Done, MachineRecord
 from saltpeter.store.codec import from_us, to_us
+from saltpeter.store.facts import OF_EXECUTION
 from saltpeter.store.schema import RING
 
 _SILENT = (End.NO_RESPONSE, End.LOST)
@@ -38,45 +39,39 @@ _OF_JOBS = f"""
 """  # noqa: S608  texts of ours
 _BY_MACHINE = "ORDER BY executions.machine, executions.ended_us DESC, executions.key DESC"
 
-_ENDED = """
+# What an end says of its machine.
+FAILED, SUCCEEDED, SILENT, HEARD = 1, 2, 4, 8  # heard: the machine itself, or Salt on it, has said so
+
+# The rules of the ledger (see there) for what has become of an execution that is in it, `new.number` being its `sign`.
+ENDED = f"""
     INSERT INTO machines (name, parts, ended_us, failures, failed, silent_us)
-    VALUES (?1, 1, ?2, ?3 IS NOT NULL, ?3, CASE WHEN ?5 THEN ?2 END)
-    ON CONFLICT (name) DO UPDATE SET parts = parts + 1, ended_us = ?2,
-        failures = CASE WHEN ?4 THEN 0 ELSE failures + (?3 IS NOT NULL) END, failed = coalesce(?3, failed),
-        silent_us = CASE WHEN ?5 THEN coalesce(silent_us, ?2) WHEN NOT ?6 THEN silent_us END
+        SELECT machine, 1, new.at_us, new.number & {FAILED} != 0, iif(new.number & {FAILED}, key, NULL),
+            iif(new.number & {SILENT}, new.at_us, NULL)
+        FROM executions WHERE {OF_EXECUTION} AND new.number IS NOT NULL
+        ON CONFLICT (name) DO UPDATE SET parts = parts + 1, ended_us = excluded.ended_us,
+            failures = iif(new.number & {SUCCEEDED}, 0, failures + excluded.failures),
+            failed = coalesce(excluded.failed, failed),
+            silent_us = CASE WHEN new.number & {SILENT} THEN coalesce(silent_us, excluded.silent_us)
+                WHEN NOT new.number & {HEARD} THEN silent_us END;
+    INSERT OR REPLACE INTO parts
+        SELECT machines.key, (parts - 1) % {RING}, executions.key FROM executions JOIN machines ON name = machine
+        WHERE {OF_EXECUTION} AND new.number IS NOT NULL;
+"""  # noqa: S608  # texts and numbers of ours
+ANSWERED = """
+    UPDATE machines SET silent_us = NULL WHERE name = new.machine AND silent_us IS NOT NULL;
 """
-_REMEMBERED = f"""
-    INSERT OR REPLACE INTO parts SELECT key, (parts - 1) % {RING}, ? FROM machines WHERE name = ?
-"""  # noqa: S608  # a number of ours
 
 
-# --- writing --------------------------------------------------------------------------------------
-
-
-def ended(connection: sqlite3.Connection, execution: ExecutionId, outcome: Outcome, at_us: int) -> None:
-    """Remember how an execution that is in the ledger ended; one that was left out says nothing of its machine."""
-    row = connection.execute(
-        "SELECT executions.key FROM executions JOIN runs ON runs.key = executions.run"
-        " WHERE runs.run = ? AND machine = ? AND attempt = ?",
-        [execution.run, execution.machine, execution.attempt],
-    ).fetchone()
-    if row is None or outcome.end is End.MAINTENANCE:
-        return
-    failed = row[0] if outcome.speaks_against_the_machine else None
-    connection.execute(
-        _ENDED, [execution.machine, at_us, failed, outcome.succeeded, outcome.end in _SILENT, _is_heard(outcome)]
-    )
-    connection.execute(_REMEMBERED, [row[0], execution.machine])
+def sign(outcome: Outcome) -> int | None:
+    """The sum of what it says; None for a machine that was left out, of which it says nothing."""
+    if outcome.end is End.MAINTENANCE:
+        return None
+    said = FAILED if outcome.speaks_against_the_machine else SUCCEEDED if outcome.succeeded else 0
+    return said + (SILENT if outcome.end in _SILENT else 0) + (HEARD if _is_heard(outcome) else 0)
 
 
 def _is_heard(outcome: Outcome) -> bool:
-    """The machine itself, or Salt on it, has said so."""
     return outcome.by_machine or outcome.end is End.FAILED
-
-
-def answered(connection: sqlite3.Connection, machine: str) -> None:
-    """The machine has been heard of."""
-    connection.execute("UPDATE machines SET silent_us = NULL WHERE name = ? AND silent_us IS NOT NULL", [machine])
 
 
 # --- reading --------------------------------------------------------------------------------------

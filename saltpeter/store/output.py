@@ -7,14 +7,16 @@ numbered, and each knows its position in all that the command wrote, so arriving
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import attrs
 
 from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import LogLine, Piece
 from saltpeter.errors import StoreRefused
+from saltpeter.store import bulk
 from saltpeter.store.codec import clean, from_us, to_us
 
 MAX_PIECE = 64 * 1024  # bytes
@@ -25,17 +27,19 @@ class OutputGap(StoreRefused):
     """Bytes are missing before the ones to be added: the caller must send those first."""
 
 
-@attrs.frozen
-class _Stream:
+class _Stream(NamedTuple):
     """A row of `streams`, under its columns' names."""
 
+    run: str
+    machine: str
+    attempt: int
     key: int
-    length: int
-    next_index: int
     output_limit: int | None
-    tail_index: int | None
-    tail_position: int | None
-    dropped: int
+    length: int = 0
+    next_index: int = 0
+    tail_index: int | None = None
+    tail_position: int | None = None
+    dropped: int = 0
 
     @property
     def head(self) -> int | None:
@@ -46,44 +50,80 @@ class _Stream:
         return (self.key << INDEX_BITS) + index
 
 
-def open_stream(connection: sqlite3.Connection, execution: ExecutionId, limit: int) -> None:
-    """From now on keep only the first and the last half of `limit` bytes. Has no effect on a stream that exists."""
-    connection.execute(
-        "INSERT INTO streams (run, machine, attempt, output_limit) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [execution.run, execution.machine, execution.attempt, limit],
-    )
-
-
-def append(connection: sqlite3.Connection, execution: ExecutionId, offset: int, data: bytes, cut: int) -> int:
-    """Add what is new of `data`, the command's bytes from `offset` on; returns the length after that.
-
-    Raises OutputGap when bytes are missing before `offset`, unless they are exactly `cut` that were given up.
+@attrs.frozen(kw_only=True)
+class Word:
+    """Something to be written down. Of a stream that begins with it, only the first and the last half of `limit` bytes
+    are kept; None keeps all.
     """
-    stream = _find(connection, execution)
-    gap = offset - stream.length
-    if gap > 0:
-        if gap != cut:
-            raise OutputGap(f"{execution}: the output has {stream.length} bytes, these are from {offset} on")
-        stream = attrs.evolve(_add_line(connection, stream, cut_text(gap)), length=offset)
-    for chunk in _chunks(data[max(0, -gap) :], stream):
-        stream = _add(connection, stream, chunk)
-    if stream.output_limit is not None and stream.tail_index is not None:
-        stream = _drop_middle(connection, stream, stream.output_limit, stream.tail_index)
-    _save(connection, stream)
-    return stream.length
+
+    execution: ExecutionId
+    limit: int | None = None
 
 
-def note(connection: sqlite3.Connection, execution: ExecutionId, text: str) -> None:
-    """Add a line of saltpeter's own."""
-    _save(connection, _add_line(connection, _find(connection, execution), text))
+@attrs.frozen(kw_only=True)
+class Addition(Word):
+    """The command's bytes from `offset` on, the last `cut` before which were given up."""
+
+    offset: int
+    data: bytes
+    cut: int = 0
 
 
-def log(connection: sqlite3.Connection, execution: ExecutionId, at: datetime, level: str, text: str) -> None:
-    stream = _find(connection, execution)
-    connection.execute(
-        "INSERT INTO logs (stream, at_us, level, text) VALUES (?, ?, ?, ?)",
-        [stream.key, to_us(at), clean(level), clean(text)],
-    )
+@attrs.frozen(kw_only=True)
+class Note(Word):
+    """A line of saltpeter's own, in the middle of the command's."""
+
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class Remark(Word):
+    """What the wrapper has to say."""
+
+    at: datetime
+    level: str
+    text: str
+
+
+@attrs.define
+class _Pieces:
+    """The pieces, some of which are still to be inserted."""
+
+    connection: sqlite3.Connection
+    _new: list[tuple[int, int, int, bytes]] = attrs.field(factory=list, init=False)
+
+    def add(self, key: int, position: int, data: bytes, *, system: bool = False) -> None:
+        self._new.append((key, position, system, data))
+
+    def settle(self) -> sqlite3.Connection:
+        """Where all of them are."""
+        bulk.insert(self.connection, "pieces (key, position, system, data)", self._new)
+        self._new.clear()
+        return self.connection
+
+
+def write(connection: sqlite3.Connection, words: Sequence[Word]) -> list[int]:
+    """Write `words`, in their order; returns the length of the command's output after each.
+
+    What is there already of an addition is left out. Raises OutputGap when bytes are missing before one, unless they
+    are exactly those that were given up.
+    """
+    streams = _find(connection, {word.execution: word.limit for word in reversed(words)})
+    pieces, lengths, logs = _Pieces(connection), list[int](), list[tuple[int, int, str, str]]()
+    for word in words:
+        stream = streams[word.execution]
+        match word:
+            case Addition():
+                streams[word.execution] = stream = _append(pieces, stream, word)
+            case Note():
+                streams[word.execution] = stream = _add_line(pieces, stream, word.text)
+            case Remark():
+                logs.append((stream.key, to_us(word.at), clean(word.level), clean(word.text)))
+        lengths.append(stream.length)
+    pieces.settle()
+    bulk.insert(connection, "logs (stream, at_us, level, text)", logs)
+    bulk.insert(connection, f"streams ({_COLUMNS})", list(streams.values()), _OR_UPDATE)
+    return lengths
 
 
 def forget(connection: sqlite3.Connection, runs: Iterable[str]) -> int:
@@ -118,7 +158,7 @@ def cut_text(size: int) -> str:
 
 def length(connection: sqlite3.Connection, execution: ExecutionId) -> int:
     row = connection.execute(
-        "SELECT length FROM streams WHERE run = ? AND machine = ? AND attempt = ?", attrs.astuple(execution)
+        "SELECT length FROM streams WHERE run = ? AND machine = ? AND attempt = ?", _name(execution)
     ).fetchone()
     return 0 if row is None else int(row[0])
 
@@ -134,7 +174,7 @@ def pieces(connection: sqlite3.Connection, execution: ExecutionId, first: int, l
         "SELECT pieces.key - (streams.key << ?1), data, system FROM streams JOIN pieces"
         " ON pieces.key >= (streams.key << ?1) + ?2 AND pieces.key < (streams.key + 1) << ?1"
         " WHERE run = ?3 AND machine = ?4 AND attempt = ?5 ORDER BY pieces.key LIMIT ?6",
-        [INDEX_BITS, first, *attrs.astuple(execution), limit],
+        [INDEX_BITS, first, *_name(execution), limit],
     )
     return [Piece(index, data, bool(system)) for index, data, system in rows]
 
@@ -143,7 +183,7 @@ def logs(connection: sqlite3.Connection, execution: ExecutionId) -> list[LogLine
     rows = connection.execute(
         "SELECT at_us, level, text FROM logs JOIN streams ON streams.key = logs.stream"
         " WHERE run = ? AND machine = ? AND attempt = ? ORDER BY logs.key",
-        attrs.astuple(execution),
+        _name(execution),
     )
     return [LogLine(from_us(at_us), level, text) for at_us, level, text in rows]
 
@@ -151,24 +191,43 @@ def logs(connection: sqlite3.Connection, execution: ExecutionId) -> list[LogLine
 # --- one stream -----------------------------------------------------------------------------------
 
 
-def _find(connection: sqlite3.Connection, execution: ExecutionId) -> _Stream:
-    """The execution's stream, begun if this is the first of it."""
-    query = (
-        "SELECT key, length, next_index, output_limit, tail_index, tail_position, dropped FROM streams"
-        " WHERE run = ? AND machine = ? AND attempt = ?"
-    )
-    row = connection.execute(query, attrs.astuple(execution)).fetchone()
-    if row is None:
-        connection.execute("INSERT INTO streams (run, machine, attempt) VALUES (?, ?, ?)", attrs.astuple(execution))
-        row = connection.execute(query, attrs.astuple(execution)).fetchone()
-    return _Stream(*row)
+def _name(execution: ExecutionId) -> tuple[str, str, int]:
+    return execution.run, execution.machine, execution.attempt
 
 
-def _save(connection: sqlite3.Connection, stream: _Stream) -> None:
-    connection.execute(
-        "UPDATE streams SET length = ?, next_index = ?, tail_index = ?, tail_position = ?, dropped = ? WHERE key = ?",
-        [stream.length, stream.next_index, stream.tail_index, stream.tail_position, stream.dropped, stream.key],
-    )
+_COLUMNS = ", ".join(_Stream._fields)
+_FIND = f"""
+    WITH wanted (run, machine, attempt) AS ({{rows}})
+    SELECT {_COLUMNS} FROM wanted JOIN streams USING (run, machine, attempt)
+"""  # noqa: S608  # names of ours
+_CHANGING = ("length", "next_index", "tail_index", "tail_position", "dropped")
+_OR_UPDATE = f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _CHANGING)}"
+
+
+def _find(connection: sqlite3.Connection, limits: Mapping[ExecutionId, int | None]) -> dict[ExecutionId, _Stream]:
+    """The streams of these executions; one that is not there begins, with its limit, once it is written."""
+    rows = bulk.select(connection, _FIND, [_name(execution) for execution in limits])
+    streams = {ExecutionId(*row[:3]): _Stream(*row) for row in rows}
+    if len(streams) < len(limits):
+        [last] = connection.execute("SELECT coalesce(max(key), 0) FROM streams").fetchone()
+        new = [execution for execution in limits if execution not in streams]
+        for key, execution in enumerate(new, start=last + 1):
+            streams[execution] = _Stream(*_name(execution), key, limits[execution])
+    return streams
+
+
+def _append(pieces: _Pieces, stream: _Stream, addition: Addition) -> _Stream:
+    gap = addition.offset - stream.length
+    if gap > 0:
+        if gap != addition.cut:
+            text = f"the output has {stream.length} bytes, these are from {addition.offset} on"
+            raise OutputGap(f"{addition.execution}: {text}")
+        stream = _add_line(pieces, stream, cut_text(gap))._replace(length=addition.offset)
+    for chunk in _chunks(addition.data[max(0, -gap) :], stream):
+        stream = _add(pieces, stream, chunk)
+    if stream.output_limit is not None and stream.tail_index is not None:
+        stream = _drop_middle(pieces, stream, stream.output_limit, stream.tail_index)
+    return stream
 
 
 def _chunks(data: bytes, stream: _Stream) -> Iterator[bytes]:
@@ -179,17 +238,17 @@ def _chunks(data: bytes, stream: _Stream) -> Iterator[bytes]:
             yield part[start : start + MAX_PIECE]
 
 
-def _add(connection: sqlite3.Connection, stream: _Stream, data: bytes) -> _Stream:
+def _add(pieces: _Pieces, stream: _Stream, data: bytes) -> _Stream:
     if stream.tail_index is None and stream.head is not None and stream.length >= stream.head:
-        stream = attrs.evolve(stream, tail_index=stream.next_index, tail_position=stream.length)
-    _insert(connection, stream.piece_key(stream.next_index), stream.length, data)
-    return attrs.evolve(stream, length=stream.length + len(data), next_index=stream.next_index + 1)
+        stream = stream._replace(tail_index=stream.next_index, tail_position=stream.length)
+    pieces.add(stream.piece_key(stream.next_index), stream.length, data)
+    return stream._replace(length=stream.length + len(data), next_index=stream.next_index + 1)
 
 
-def _add_line(connection: sqlite3.Connection, stream: _Stream, text: str) -> _Stream:
-    line = _line(connection, stream, stream.next_index, text)
-    _insert(connection, stream.piece_key(stream.next_index), stream.length, line, system=True)
-    return attrs.evolve(stream, next_index=stream.next_index + 1)
+def _add_line(pieces: _Pieces, stream: _Stream, text: str) -> _Stream:
+    line = _line(pieces.settle(), stream, stream.next_index, text)
+    pieces.add(stream.piece_key(stream.next_index), stream.length, line, system=True)
+    return stream._replace(next_index=stream.next_index + 1)
 
 
 def _line(connection: sqlite3.Connection, stream: _Stream, index: int, text: str) -> bytes:
@@ -201,14 +260,9 @@ def _line(connection: sqlite3.Connection, stream: _Stream, index: int, text: str
     return (b"" if row is None or row[0] == b"\n" else b"\n") + clean(text).encode() + b"\n"
 
 
-def _insert(connection: sqlite3.Connection, key: int, position: int, data: bytes, *, system: bool = False) -> None:
-    connection.execute(
-        "INSERT INTO pieces (key, position, system, data) VALUES (?, ?, ?, ?)", [key, position, system, data]
-    )
-
-
-def _drop_middle(connection: sqlite3.Connection, stream: _Stream, limit: int, tail_index: int) -> _Stream:
+def _drop_middle(pieces: _Pieces, stream: _Stream, limit: int, tail_index: int) -> _Stream:
     """Leave out the pieces between the two halves; a mark in their place says how many bytes they were."""
+    connection = pieces.settle()
     keep_from = stream.length - (limit - limit // 2)
     marked = stream.dropped > 0  # then the mark stands at tail_index, and what is left of the tail follows
     doomed, kept_from = _pieces_before(connection, stream, tail_index + marked, keep_from)
@@ -216,9 +270,9 @@ def _drop_middle(connection: sqlite3.Connection, stream: _Stream, limit: int, ta
         return stream
     connection.execute("DELETE FROM pieces WHERE key BETWEEN ? AND ?", [stream.piece_key(tail_index), doomed[-1]])
     dropped = kept_from - (stream.tail_position or 0)
-    line = _line(connection, stream, tail_index, cut_text(dropped))
-    _insert(connection, stream.piece_key(tail_index), stream.tail_position or 0, line, system=True)
-    return attrs.evolve(stream, dropped=dropped)
+    line = _line(pieces.settle(), stream, tail_index, cut_text(dropped))
+    pieces.add(stream.piece_key(tail_index), stream.tail_position or 0, line, system=True)
+    return stream._replace(dropped=dropped)
 
 
 def _pieces_before(connection: sqlite3.Connection, stream: _Stream, first: int, position: int) -> tuple[list[int], int]:

@@ -38,6 +38,7 @@ from saltpeter.logs import fields
 from saltpeter.store import alike, bars, fleet, forgetting, glances, history, ledger, lives, output, summaries, why
 from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
+from saltpeter.store.output import Addition, Note, Remark, Word
 from saltpeter.store.places import Places, size_of
 from saltpeter.store.readers import Readers
 from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
@@ -128,9 +129,7 @@ class SqliteStore:
     # --- writing ---------------------------------------------------------------------------------
 
     async def commit(self, *events: LedgerEvent) -> None:
-        await self.ledger_writer.submit(
-            self.places.ledger, lambda connection: ledger.record(connection, events), insists=True
-        )
+        await self.ledger_writer.contribute(self.places.ledger, ledger.record_all, events, insists=True)
         for event in events:
             if isinstance(event, RunStarted):
                 self._remember_day(event.run, history.day(event.at))
@@ -170,15 +169,16 @@ class SqliteStore:
         await trio.lowlevel.checkpoint()
 
     async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
-        return await self._write_output(
-            execution, lambda connection: output.append(connection, execution, offset, data, cut), len(data)
-        )
+        limit = self._limits.get(execution)
+        addition = Addition(execution=execution, limit=limit, offset=offset, data=data, cut=cut)
+        return await self._write_output(addition, len(data))
 
     async def note(self, execution: ExecutionId, text: str) -> None:
-        await self._write_output(execution, lambda connection: output.note(connection, execution, text))
+        await self._write_output(Note(execution=execution, limit=self._limits.get(execution), text=text))
 
     async def log(self, execution: ExecutionId, at: datetime, level: str, text: str) -> None:
-        await self._write_output(execution, lambda connection: output.log(connection, execution, at, level, text))
+        limit = self._limits.get(execution)
+        await self._write_output(Remark(execution=execution, limit=limit, at=at, level=level, text=text))
 
     # --- what the daemon asks ---------------------------------------------------------------------
 
@@ -322,16 +322,13 @@ class SqliteStore:
         if len(self._days) > _MAX_DAYS:
             del self._days[next(iter(self._days))]
 
-    async def _write_output(self, execution: ExecutionId, work: Work[T], size: int = 0) -> T:
-        day = await self._day(execution.run)
+    async def _write_output(self, word: Word, size: int = 0) -> int:
+        day = await self._day(word.execution.run)
         if day is None:
-            raise StoreError(f"{execution}: the ledger does not know this run")
-        limit = self._limits.get(execution)
-        if limit is not None:
-            work = _opened(execution, limit, work)
-        result = await self.output_writer.submit(self.places.output(day), work, size)
-        self._limits.pop(execution, None)
-        return result
+            raise StoreError(f"{word.execution}: the ledger does not know this run")
+        length = await self.output_writer.contribute(self.places.output(day), output.write, word, size)
+        self._limits.pop(word.execution, None)
+        return length
 
     async def _read_output(self, execution: ExecutionId, work: Work[T], nothing: T) -> T:
         day = await self._day(execution.run)
@@ -367,13 +364,3 @@ def _lengths_of(runs: Sequence[str]) -> Work[dict[ExecutionId, int]]:
         return {each: size for run in runs for each, size in output.lengths(connection, run).items()}
 
     return work
-
-
-def _opened(execution: ExecutionId, limit: int, work: Work[T]) -> Work[T]:
-    """`work` on output that begins with it."""
-
-    def both(connection: sqlite3.Connection) -> T:
-        output.open_stream(connection, execution, limit)
-        return work(connection)
-
-    return both

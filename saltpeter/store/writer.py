@@ -11,6 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import groupby
 from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,16 +33,22 @@ MAX_BYTES = 8 * 1024 * 1024  # of one group: a few tens of milliseconds of an or
 MAX_OPEN = 4  # database files
 FLUSH_S = 10.0  # at the end, for what is waiting
 
+# From the beginning of one group to that of the next. After a pause nobody waits; in a storm what has come meanwhile
+# goes together, for a thread that does little at a time wrestles with the loop for Python's lock each time.
+PACE_S = 0.02
 PROBE_S = 3.0  # who waits for the store tries again sooner
 
 T = TypeVar("T")
+P = TypeVar("P")
 Work = Callable[[sqlite3.Connection], T]
+Together = Callable[[sqlite3.Connection, Sequence[P]], Sequence[T]]  # the result of each piece
 
 
 @attrs.define(eq=False)
 class _Item:
     path: Path
-    work: Work[Any] | None  # None: remove the file
+    do: Together[Any, Any] | None  # None: remove the file
+    piece: Any = None
     size: int = 0  # bytes, roughly
     frees: bool = False
     insists: bool = False  # its waiter is not let go before it is settled
@@ -102,7 +109,14 @@ class Writer:
         it has begun, it is not run, unless the caller `insists`; once begun, its end is waited for whoever is
         cancelled: so the caller always knows. Work that `frees` room need not leave any.
         """
-        result: T = await self._settle(_Item(path, work, size, frees, insists))
+        result: T = await self._settle(_Item(path, _each, work, size, frees, insists))
+        return result
+
+    async def contribute(self, path: Path, do: Together[P, T], piece: P, size: int = 0, *, insists: bool = False) -> T:
+        """Like `submit`, for a piece of what can be done for many at once: `do` is given those that have come one after
+        the other, and where it cannot do them all, each by itself.
+        """
+        result: T = await self._settle(_Item(path, do, piece, size, insists=insists))
         return result
 
     async def remove(self, path: Path) -> None:
@@ -163,6 +177,8 @@ class Writer:
                 self._checkpoints.wrote(item.path, item.size)
                 item.settle()
             self._group = ()
+            if len(self._waiting) < MAX_ITEMS and not self._closing:
+                await trio.sleep_until(began + PACE_S)
         if self._ruin is None:
             await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
 
@@ -188,7 +204,7 @@ class Writer:
             with trio.move_on_after(PROBE_S if self._vitals.failing else inf):
                 await self._arrived.wait()
             if self._failed is not None and not self._arrived.is_set():  # else nobody would learn that it can again
-                self._line_up(_Item(self._failed.path, _probe, self._failed.size))
+                self._line_up(_Item(self._failed.path, _each, _probe, self._failed.size))
         return bool(self._waiting)
 
     def _take_group(self) -> list[_Item]:
@@ -230,7 +246,7 @@ class Writer:
             try:
                 self._write_file(path, items, at)
             except (sqlite3.Error, OSError, StoreError) as exc:
-                failure, self._failed = exc, _Item(path, None, sum(item.size for item in items))
+                failure, self._failed = exc, _Item(path, None, size=sum(item.size for item in items))
                 self._forget(path)  # closing takes back what was begun; the next group opens it afresh
                 for item in items:
                     item.error = item.error or exc
@@ -242,11 +258,11 @@ class Writer:
         return failure
 
     def _write_file(self, path: Path, items: Sequence[_Item], at: datetime) -> None:
-        if any(item.work is None for item in items):  # first, so that nothing is lost that is acknowledged
+        if any(item.do is None for item in items):  # first, so that nothing is lost that is acknowledged
             self._forget(path)
             with self._checkpoints.alone:
                 remove(path)
-        pieces = [item for item in items if item.work is not None]
+        pieces = [item for item in items if item.do is not None]
         if self.leave_free and not all(item.frees for item in pieces):
             self._make_sure_of_room(path, sum(item.size for item in pieces))
         if pieces:
@@ -288,12 +304,16 @@ def _probe(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {pragma(connection, 'user_version')}")
 
 
+def _each(connection: sqlite3.Connection, works: Sequence[Work[Any]]) -> list[Any]:
+    return [work(connection) for work in works]
+
+
 def _begin(connection: sqlite3.Connection, items: Sequence[_Item]) -> None:
     """Begin a transaction with all of `items` that can be done: one item's failure is no other's."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for item in items:
-            item.result = item.work and item.work(connection)
+        for _, alike in groupby(items, key=lambda item: item.do):
+            _do(connection, list(alike))
     except Exception:  # found once more below, by whose it is: each savepoint costs as much as a small piece of work
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -306,10 +326,18 @@ def _attempt(connection: sqlite3.Connection, item: _Item) -> None:
     """Do the item's work, or nothing of it."""
     connection.execute("SAVEPOINT item")
     try:
-        item.result = item.work and item.work(connection)
+        _do(connection, [item])
     except Exception as exc:  # whatever it is, it belongs to the one who submitted it
         item.error = exc
         if not connection.in_transaction or is_damage(exc):
             raise  # a full disk may make SQLite take back the whole group, and damage is everybody's
         connection.execute("ROLLBACK TO item")
     connection.execute("RELEASE item")
+
+
+def _do(connection: sqlite3.Connection, alike: Sequence[_Item]) -> None:
+    """What `alike` want done, which is the same for all of them."""
+    do = alike[0].do
+    assert do is not None  # noqa: S101  who wants a file removed is not among them
+    for item, result in zip(alike, do(connection, [item.piece for item in alike]), strict=True):
+        item.result = result

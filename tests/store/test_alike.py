@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from saltpeter.domain.events import ExecutionId
-from saltpeter.store import alike, output
-from tests.store.test_output import empty_day
+from saltpeter.store import alike
+from tests.store.test_output import append, empty_day, note
 
 RUN = "backup_1762346049"
 
@@ -26,7 +26,7 @@ def groups(written: Mapping[str, Sequence[bytes]]) -> list[list[str]]:
 def write(day: sqlite3.Connection, execution: ExecutionId, pieces: Sequence[bytes]) -> None:
     written = 0
     for piece in pieces:
-        written = output.append(day, execution, written, piece, 0)
+        written = append(day, execution, written, piece)
 
 
 def test_only_the_last_attempt_counts() -> None:
@@ -43,7 +43,7 @@ def test_what_saltpeter_added_counts_as_well() -> None:
     day = empty_day()
     for machine in ("m1", "m2"):
         write(day, ExecutionId(RUN, machine), [b"fine\n"])
-    output.note(day, ExecutionId(RUN, "m2"), "[Job exceeded timeout of 1 seconds]")
+    note(day, ExecutionId(RUN, "m2"), "[Job exceeded timeout of 1 seconds]")
     found = alike.alike(day, [ExecutionId(RUN, "m1"), ExecutionId(RUN, "m2")])
     assert [(group.machines, group.line, group.text) for group in found] == [
         (("m1",), 0, ""),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import get_args
 
@@ -36,6 +38,7 @@ from saltpeter.store import history
 from saltpeter.store.ledger import record
 from saltpeter.store.schema import LEDGER
 from sp_wrapper import wire
+from tests.store.test_output import Counting
 
 NOON = datetime(2025, 11, 5, 12, tzinfo=timezone.utc)
 JOBS = ("backup", "a_b_1", "'; DROP TABLE runs; --", "../x")
@@ -264,3 +267,51 @@ def run_started(job: str, slot: datetime | None, run: str = "") -> RunStarted:
 
 def slot_passed(job: str, slot: datetime, reason: Reason) -> SlotPassed:
     return SlotPassed(job=job, slot=slot, reason=reason, text="why", at=NOON)
+
+
+def life_of(run: str, machines: Sequence[str]) -> list[LedgerEvent]:
+    """All that happens in a run that goes well."""
+    fine = Outcome(end=End.EXITED, code=0)
+    parts = [ExecutionId(run, machine) for machine in machines]
+    return [
+        run_started(run.rpartition("_")[0], None, run=run),
+        Targeted(run=run, machines=tuple(machines), at=NOON),
+        Launched(run=run, ticket="1", attempt=1, machines=tuple(machines), at=NOON),
+        *(Confirmed(execution=each, at=NOON) for each in parts),
+        *(Bound(execution=each, digest="d", at=NOON) for each in parts),
+        *(Started(execution=each, pid=1, version="1", at=NOON) for each in parts),
+        *(Ended(execution=each, outcome=fine, at=NOON) for each in parts),
+        RunEnded(run=run, verdict=Verdict.SUCCEEDED, at=NOON),
+    ]
+
+
+def test_what_happens_costs_the_same_however_much_the_ledger_holds() -> None:
+    """Counted in steps of SQLite's machine, for no plan shows what the rules look through."""
+    ledger, steps = empty_ledger(), Counter[str]()
+    record(ledger, life_of("backup_0", ["m1", "m2"]))  # makes the rules known
+
+    def costs(run: str) -> int:
+        def step() -> None:
+            steps[run] += 1
+
+        ledger.set_progress_handler(step, 1)
+        record(ledger, life_of(run, ["m1", "m2"]))
+        ledger.set_progress_handler(None, 1)
+        return steps[run]
+
+    few = costs("backup_1")
+    for number in range(300):
+        record(ledger, life_of(f"other{number % 50}_{number}", [f"x{number}"]))
+    assert costs("backup_2") <= 1.2 * few
+    ledger.close()
+
+
+def test_the_facts_of_many_machines_take_a_few_statements() -> None:
+    """Each statement of a thread is a quarrel with the loop about Python's lock."""
+    ledger = sqlite3.connect(":memory:", isolation_level=None, factory=Counting)
+    ledger.executescript("".join(LEDGER))
+    record(ledger, life_of("backup_0", ["m1"]))
+    ledger.statements = 0
+    record(ledger, life_of("backup_1", [f"m{number}" for number in range(100)]))  # 604 facts
+    assert ledger.statements <= 604 // 64 + 8
+    ledger.close()

@@ -1,0 +1,45 @@
+"""Facts as rows for a view whose triggers are the ledger's rules: a few statements write any number, one by one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from saltpeter.store import bulk
+
+
+class Fact(NamedTuple):
+    """What happened to a run or, where `machine` is given, to an execution; the rest is as its kind has it."""
+
+    kind: str
+    run: str
+    at_us: int
+    machine: str | None = None
+    attempt: int | None = None
+    number: int | None = None
+    text: str | None = None
+    more: str | None = None
+    job: str | None = None
+
+
+# For rules: the row of `executions` that the fact is about.
+OF_EXECUTION = "run = (SELECT key FROM runs WHERE run = new.run) AND machine = new.machine AND attempt = new.attempt"
+_IS_THERE = "SELECT 1 FROM temp.sqlite_master WHERE name = 'facts'"
+
+
+def write(connection: sqlite3.Connection, facts: Sequence[Fact], rules: Mapping[str, str]) -> None:
+    """Write `facts` by `rules`: statements for each kind, in which `new` is the fact."""
+    if connection.execute(_IS_THERE).fetchone() is None:
+        _introduce(connection, rules)
+    bulk.insert(connection, "facts", facts)
+
+
+def _introduce(connection: sqlite3.Connection, rules: Mapping[str, str]) -> None:
+    """Temporary, so that the file knows nothing of it and each saltpeter brings its own."""
+    columns = ", ".join(f"NULL AS {name}" for name in Fact._fields)
+    connection.execute(f"CREATE TEMP VIEW facts AS SELECT {columns}")
+    for kind, rule in rules.items():
+        connection.execute(
+            f"CREATE TEMP TRIGGER {kind} INSTEAD OF INSERT ON facts WHEN new.kind = '{kind}' BEGIN {rule} END"
+        )
