@@ -33,9 +33,9 @@ MAX_BYTES = 8 * 1024 * 1024  # of one group: a few tens of milliseconds of an or
 MAX_OPEN = 4  # database files
 FLUSH_S = 10.0  # at the end, for what is waiting
 
-# From the beginning of one group to that of the next. After a pause nobody waits; in a storm what has come meanwhile
-# goes together, for a thread that does little at a time wrestles with the loop for Python's lock each time.
-PACE_S = 0.02
+# From the beginning of a group of so many to that of the next, so that in a storm much goes together: a thread that
+# does little at a time wrestles with the loop for Python's lock each time. Who is alone does not wait.
+CROWD, PACE_S = 4, 0.02
 PROBE_S = 3.0  # who waits for the store tries again sooner
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class Writer:
                 self._checkpoints.wrote(item.path, item.size)
                 item.settle()
             self._group = ()
-            if len(self._waiting) < MAX_ITEMS and not self._closing:
+            if len(group) >= CROWD and not self._closing:
                 await trio.sleep_until(began + PACE_S)
         if self._ruin is None:
             await trio.to_thread.run_sync(self._forget_all, limiter=self._thread)
