@@ -18,12 +18,11 @@ from exceptiongroup import BaseExceptionGroup, catch
 
 from saltpeter.domain.access import NOBODY, Person
 from saltpeter.endpoints.frames import Frames, Owed
-from saltpeter.endpoints.outbox import BROKEN, Outbox
+from saltpeter.endpoints.outbox import Outbox
+from saltpeter.endpoints.transport import BROKEN, Receive, receiver
 from saltpeter.logs import fields
 
 CLOSE_S = 2.0  # for what is queued, and the peer's half of the closing handshake
-RECEIVE_BYTES = 64 * 1024
-LOST = (*BROKEN, OSError)  # what a stream, or a plain socket, raises where there is no connection any more
 
 UNIX = "unix:"  # begins the name of a peer that came by the Unix socket, and of no other
 
@@ -66,15 +65,14 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     _heard: deque[str | bytes] = attrs.field(factory=deque, init=False)
     _unknown: float = attrs.field(init=False)  # bytes that may still be read
     _reading: bool = attrs.field(default=False, init=False)
+    _left: bool = attrs.field(default=False, init=False)  # the peer has closed its side, or is lost
     _ended: trio.Event = attrs.field(factory=trio.Event, init=False)  # nothing more will come
     _outbox: Outbox = attrs.field(init=False)
-    _receive_some: Callable[[int], Awaitable[bytes | bytearray]] = attrs.field(init=False)
+    _incoming: Receive = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        stream, limits = self._stream, self._limits
-        # a plain socket is asked itself: what its stream would add to that costs as much again
-        plain = stream.socket.recv if isinstance(stream, trio.SocketStream) else None
-        self._receive_some = plain or stream.receive_some
+        limits = self._limits
+        self._incoming = receiver(self._stream)
         self._frames, self._unknown = Frames(limits.message), limits.unknown
         self._outbox = Outbox(self.peer, self._stream, self._nursery, limits.queue, limits.send_deadline_s)
 
@@ -122,10 +120,13 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     async def _read(self) -> None:
         """Hear what has come by now, or comes next."""
         self._reading = True
+        data: bytes | bytearray = b""
         try:
-            data = await self._receive_some(RECEIVE_BYTES) if self._unknown > 0 else b""
-        except LOST:
-            data = b""
+            if self._unknown > 0:
+                data = await self._incoming()
+                self._left = not data
+        except BROKEN:
+            self._left = True
         finally:
             self._reading = False
         self._unknown -= len(data)
@@ -150,6 +151,8 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
         """Send what waits, then say farewell. Takes at most CLOSE_S; may be called more than once."""
         self._outbox.close(self._frames.farewell(code, reason))
+        if self._left and self._outbox.empty:
+            return
         with trio.move_on_after(CLOSE_S) as patience:
             await self._outbox.drain()
             await self._hear_it_end()
@@ -162,10 +165,10 @@ class Channel(AsyncIterator[Union[str, bytes]]):
                 await self._ended.wait()
             else:
                 await self._read()
-        if not self._frames.closed and self._unknown > 0:
+        if not self._left and not self._frames.closed and self._unknown > 0:
             # closing on unread bytes would reset the connection, and our farewell be lost
-            with suppress(*LOST):
-                while await self._receive_some(RECEIVE_BYTES):
+            with suppress(*BROKEN):
+                while await self._incoming():
                     pass
 
 

@@ -12,6 +12,7 @@ from websockets.utils import accept_key
 
 from saltpeter import jsontext
 from saltpeter.domain.access import NOBODY, Person
+from saltpeter.endpoints.transport import Receive, receiver
 
 BODY_S = 10.0  # for a request's body
 WRITE_S = 30.0
@@ -19,7 +20,6 @@ LINGER_S = 1.0
 LINGER_BYTES = 256 * 1024
 MAX_HEAD = 16 * 1024
 MAX_BODY = 64 * 1024
-RECEIVE_BYTES = 64 * 1024
 
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
@@ -81,10 +81,14 @@ class Conversation:
 
     stream: trio.abc.Stream
     _peer: str
+    _incoming: Receive = attrs.field(init=False)
     _h11: h11.Connection = attrs.field(
         factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD), init=False
     )
     _head: h11.Request | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._incoming = receiver(self.stream)
 
     async def next_request(self, patience_s: float) -> Request | None:
         """The next request with its body; None if the peer has nothing more to say. Raises Refused."""
@@ -132,7 +136,7 @@ class Conversation:
         """Read on a little: closing on unread bytes would reset the connection, and the peer miss our answer."""
         left = LINGER_BYTES
         with trio.move_on_after(LINGER_S):
-            while left > 0 and (data := await self.stream.receive_some(RECEIVE_BYTES)):
+            while left > 0 and (data := await self._incoming()):
                 left -= len(data)
 
     def accept(self, key: str) -> bytes:
@@ -156,7 +160,7 @@ class Conversation:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
                 await self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-            self._h11.receive_data(bytes(await self.stream.receive_some(RECEIVE_BYTES)))
+            self._h11.receive_data(bytes(await self._incoming()))
         return event
 
     async def _write(self, data: bytes) -> None:

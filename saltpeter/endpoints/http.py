@@ -18,6 +18,7 @@ from saltpeter.endpoints.exchange import Conversation, Refused, Request, Respons
 from saltpeter.endpoints.sockets import Listener
 from saltpeter.endpoints.strangers import MOST, Strangers
 from saltpeter.endpoints.throttle import network_of
+from saltpeter.endpoints.transport import cut
 
 HEAD_S = 5.0  # from connecting to the end of the first request's head
 IDLE_S = 30.0  # the same for each further request
@@ -157,7 +158,7 @@ class Front:
             try:
                 await self._converse(stream, peer_of(stream), scope)
             finally:
-                await trio.aclose_forcefully(stream)
+                await cut(stream)
 
     async def _converse(self, stream: trio.abc.Stream, peer: str, scope: trio.CancelScope) -> None:
         with guard(peer):

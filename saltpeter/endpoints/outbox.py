@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 
 import attrs
 import trio
 
+from saltpeter.endpoints.transport import BROKEN, cut, send_now
 from saltpeter.logs import fields
 
-BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 BATCH_BYTES = 64 * 1024  # of messages that go out together
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,11 @@ class Outbox:
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def empty(self) -> bool:
+        """Nothing is on its way."""
+        return not self._writing
+
     def put(self, data: bytes) -> None:
         """Send `data`. A peer that lets too much of it wait is cut off; one that has gone is let go."""
         if self._closed:
@@ -57,7 +61,7 @@ class Outbox:
         """Cut the connection off, now."""
         self._closed = True
         self._waiting.clear()
-        self._nursery.start_soon(trio.aclose_forcefully, self._stream)
+        self._nursery.start_soon(cut, self._stream)
         self._stir()
 
     async def room(self) -> None:
@@ -80,13 +84,9 @@ class Outbox:
                 self._nursery.start_soon(self._write)
 
     def _try(self, data: bytes) -> int:
-        """How many bytes the network has taken. Only a plain socket can be asked."""
-        if not isinstance(self._stream, trio.SocketStream):
-            return 0
+        """How many bytes the network has taken."""
         try:
-            return os.write(self._stream.socket.fileno(), data)
-        except BlockingIOError:
-            return 0
+            return send_now(self._stream, data)
         except OSError:  # gone: who reads will find the end
             self._closed = True
             return len(data)
