@@ -34,7 +34,7 @@ from saltpeter.endpoints.pulse import Pulse
 from saltpeter.endpoints.readiness import Check
 from saltpeter.engine.audit import AUDIT_FILE, Audit
 from saltpeter.engine.board import Board
-from saltpeter.engine.clock import now, watch_steps
+from saltpeter.engine.clock import Alarm, now
 from saltpeter.engine.departures import Departures
 from saltpeter.engine.lag import LagWatch, watching
 from saltpeter.engine.latecomers import Roster
@@ -250,7 +250,9 @@ class Daemon:
 
         self._reloader = Reloader(ground.conf_d, ground.assembly, apply)
         await ground.services.start(self._reloader.serve)
-        ground.services.start_soon(watch_steps, scheduler.stir, name="clock")
+        alarm = Alarm(scheduler.stir)
+        scheduler.wake_me_at = alarm.set
+        ground.services.start_soon(alarm.serve, name="clock")
 
 
 async def _open_doors(ground: Ground, means: Means, runs: Runs) -> None:

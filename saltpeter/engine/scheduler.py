@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 25  # jobs planned before other tasks get their turn
 
 
+def _nobody(_at: datetime | None) -> None:
+    pass
+
+
 @attrs.define(eq=False)
 class Scheduler:
     """Fires each job's slots. `answered` says how far an earlier daemon came with each job.
@@ -33,6 +37,7 @@ class Scheduler:
     due: Callable[[Job, datetime], None]
     record: Callable[[Sequence[SlotPassed | Awaited]], None]
     answered: Mapping[str, datetime]
+    wake_me_at: Callable[[datetime | None], None] = _nobody  # who can do that better than trio stirs us then
     _jobs: dict[str, Job] = attrs.field(factory=dict, init=False)
     _since: dict[str, datetime] = attrs.field(factory=dict, init=False)  # slots up to here have their answer
     _heap: list[tuple[datetime, str]] = attrs.field(factory=list, init=False)
@@ -52,6 +57,7 @@ class Scheduler:
                 config = self.board.state.config
                 await self._take(config)
             await self._fire_what_is_due()
+            self.wake_me_at(self._heap[0][0] if self._heap else None)
             with trio.move_on_after(self._seconds_to_sleep()):
                 await self._stirred.wait()
 

@@ -16,12 +16,13 @@ from trio.testing import MockClock
 
 from saltpeter.domain.events import RunStarted, Targeted
 from saltpeter.endpoints import session
-from saltpeter.endpoints.exchange import BODY_S, LINGER_BYTES, MAX_BODY, MAX_HEAD, RECEIVE_BYTES
+from saltpeter.endpoints.exchange import BODY_S, LINGER_BYTES, MAX_BODY, MAX_HEAD
 from saltpeter.endpoints.frames import Frames
 from saltpeter.endpoints.http import HEAD_S, IDLE_S, Front
 from saltpeter.endpoints.intake import Pace
 from saltpeter.endpoints.machines import FIRST_FRAME_S, LIMITS, MachinesEndpoint
 from saltpeter.endpoints.throttle import LINES, MINUTE_S, Lines
+from saltpeter.endpoints.transport import RECEIVE_BYTES
 from saltpeter.store.schema import LARGEST_JOURNAL
 from saltpeter.store.sqlite import open_store
 from sp_wrapper import wire
