@@ -48,9 +48,11 @@ class CountingStore(MemoryStore):
         self.calls["commit"] += 1
         await super().commit(*events)
 
-    async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
+    async def append(
+        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+    ) -> int:
         self.calls["append"] += 1
-        return await super().append(execution, offset, data, cut)
+        return await super().append(execution, offset, data, cut, limit=limit)
 
     async def length(self, execution: ExecutionId) -> int:
         self.calls["length"] += 1
@@ -215,8 +217,7 @@ async def test_output_that_begins_is_one_write_and_no_read(tmp_path: Path, monke
     async with open_store(tmp_path) as store:
         await store.commit(started())
         written, read = noted(monkeypatch, Writer, "contribute"), noted(monkeypatch, Readers, "read")
-        await store.open_output(DB01, 1024)
-        await store.append(DB01, 0, b"hello\n")
+        await store.append(DB01, 0, b"hello\n", limit=1024)
         assert (len(written), len(read)) == (1, 0)
 
 

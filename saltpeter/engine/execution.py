@@ -31,7 +31,6 @@ from saltpeter.domain.state import ExecutionState
 from saltpeter.engine.leases import Leases
 from saltpeter.engine.record import Recorder, persistently
 from saltpeter.engine.secrets import Vault
-from saltpeter.engine.storage import Store
 from saltpeter.errors import SecretError
 from saltpeter.logs import fields
 from sp_wrapper import wire
@@ -154,7 +153,6 @@ class Execution:
     _left_s: float | None = attrs.field(default=None, init=False)  # until the timeout, while paused
     _report: Outcome | None = attrs.field(default=None, init=False)
     _reported: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _opened: bool = attrs.field(default=False, init=False)
     _length: int | None = attrs.field(default=0, init=False)  # of its durable output; None: only the store knows
     _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
     _order: wire.Kill | None = attrs.field(default=None, init=False)
@@ -298,8 +296,8 @@ class Execution:
 
     async def note(self, text: str) -> None:
         """Add a line of our own to the output."""
-        store = await self._store()
-        await persistently(lambda: store.note(self.id, text))
+        store, limit = self.record.store, self.job.output_limit
+        await persistently(lambda: store.note(self.id, text, limit=limit))
 
     def signal(self, signal: str) -> bool:
         """Have the machine send `signal` to the command's tree; False when nobody there can be told."""
@@ -426,8 +424,10 @@ class Execution:
             return await self.length()
         self.renew()
         offset = output.offset if output.offset is not None else await self.length()
-        store = await self._store()
-        self._length = length = await persistently(lambda: store.append(self.id, offset, output.data, output.cut))
+        store, limit = self.record.store, self.job.output_limit
+        self._length = length = await persistently(
+            lambda: store.append(self.id, offset, output.data, output.cut, limit=limit)
+        )
         at, fresh = self.now(), length - max(offset, self._copied)
         self.record.board.post(OutputGrew(execution=self.id, length=length, at=at))
         if fresh > 0:
@@ -439,8 +439,8 @@ class Execution:
         text = log.text[: self._log_left]
         self._log_left -= len(text)
         if text:
-            store, at = await self._store(), self.now()
-            await persistently(lambda: store.log(self.id, at, log.level, text))
+            store, at, limit = self.record.store, self.now(), self.job.output_limit
+            await persistently(lambda: store.log(self.id, at, log.level, text, limit=limit))
 
     async def completed(self, complete: wire.Complete) -> None:
         """The first word that is heard counts; after it the execution's token opens nothing any more."""
@@ -453,10 +453,3 @@ class Execution:
         if self.outcome is not None and outcomes.adds(report, self.outcome):
             await self.record.surely(CameLate(execution=self.id, outcome=report, at=self.now()))
         self._heard = True
-
-    async def _store(self) -> Store:
-        """The store, once it knows how much of this output to keep."""
-        if not self._opened:
-            await persistently(lambda: self.record.store.open_output(self.id, self.job.output_limit))
-            self._opened = True
-        return self.record.store

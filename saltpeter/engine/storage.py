@@ -221,21 +221,22 @@ class Store(Protocol):
         it cannot write, or cannot begin within a minute.
         """
 
-    async def open_output(self, execution: ExecutionId, limit: int) -> None:
-        """Keep only the first and the last half of `limit` bytes of the output, the cut marked. To be called
-        before any output, note or log; repeated, it has no effect."""
-
-    async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
+    async def append(
+        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+    ) -> int:
         """Add `data`, the command's bytes from `offset` on; what is there already is left out.
 
         Returns the durable length. A gap before `offset` is an error of the caller, unless `cut` counts
-        exactly its bytes: then the cut is marked in the output.
+        exactly its bytes: then the cut is marked in the output. Of output that begins with this, or with a note or a
+        log, only the first and the last half of `limit` bytes are kept, the cut marked; None keeps all.
         """
 
-    async def note(self, execution: ExecutionId, text: str) -> None:
+    async def note(self, execution: ExecutionId, text: str, *, limit: int | None = None) -> None:
         """Add a line of saltpeter's own to the output; it does not count in offsets."""
 
-    async def log(self, execution: ExecutionId, at: datetime, level: str, text: str) -> None:
+    async def log(
+        self, execution: ExecutionId, at: datetime, level: str, text: str, *, limit: int | None = None
+    ) -> None:
         """Keep an event of the wrapper, beside the output."""
 
     async def length(self, execution: ExecutionId) -> int:

@@ -123,7 +123,6 @@ class SqliteStore:
     output_writer: Writer
     readers: Readers = attrs.field(factory=Readers, init=False)
     _days: dict[str, str] = attrs.field(factory=dict, init=False)  # run -> day of its start
-    _limits: dict[ExecutionId, int] = attrs.field(factory=dict, init=False)  # of output that has not begun
     _life: int | None = attrs.field(default=None, init=False)  # in the ledger, from the first `seen` on
 
     # --- writing ---------------------------------------------------------------------------------
@@ -160,24 +159,18 @@ class SqliteStore:
         for each in runs:
             self._days.pop(each.run, None)
 
-    async def open_output(self, execution: ExecutionId, limit: int) -> None:
-        """Keep only the first and the last half of `limit` bytes of its output. To be called before any output.
-
-        Durable with the first of it, for without any there is nothing to keep.
-        """
-        self._limits[execution] = limit
-        await trio.lowlevel.checkpoint()
-
-    async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
-        limit = self._limits.get(execution)
+    async def append(
+        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+    ) -> int:
         addition = Addition(execution=execution, limit=limit, offset=offset, data=data, cut=cut)
         return await self._write_output(addition, len(data))
 
-    async def note(self, execution: ExecutionId, text: str) -> None:
-        await self._write_output(Note(execution=execution, limit=self._limits.get(execution), text=text))
+    async def note(self, execution: ExecutionId, text: str, *, limit: int | None = None) -> None:
+        await self._write_output(Note(execution=execution, limit=limit, text=text))
 
-    async def log(self, execution: ExecutionId, at: datetime, level: str, text: str) -> None:
-        limit = self._limits.get(execution)
+    async def log(
+        self, execution: ExecutionId, at: datetime, level: str, text: str, *, limit: int | None = None
+    ) -> None:
         await self._write_output(Remark(execution=execution, limit=limit, at=at, level=level, text=text))
 
     # --- what the daemon asks ---------------------------------------------------------------------
@@ -326,9 +319,7 @@ class SqliteStore:
         day = await self._day(word.execution.run)
         if day is None:
             raise StoreError(f"{word.execution}: the ledger does not know this run")
-        length = await self.output_writer.contribute(self.places.output(day), output.write, word, size)
-        self._limits.pop(word.execution, None)
-        return length
+        return await self.output_writer.contribute(self.places.output(day), output.write, word, size)
 
     async def _read_output(self, execution: ExecutionId, work: Work[T], nothing: T) -> T:
         day = await self._day(execution.run)

@@ -177,9 +177,8 @@ async def test_output_without_end_does_not_fill_the_store(tmp_path: Path) -> Non
             RunStarted(run=DB01.run, job="backup", slot=NOON, by="test", token="t", at=NOON),
             Targeted(run=DB01.run, machines=("db01",), at=NOON),
         )
-        await store.open_output(execution, limit)
         for number in range(pieces):
-            await store.append(execution, number * len(piece), piece)
+            await store.append(execution, number * len(piece), piece, limit=limit)
         far = 2**52
         await store.append(execution, far, piece, cut=far - pieces * len(piece))
         assert await store.length(execution) == far + len(piece)

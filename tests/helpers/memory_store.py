@@ -77,11 +77,10 @@ class MemoryStore:
         self._runs.add(event.run)
         self._slots.add((event.job, event.slot))
 
-    async def open_output(self, execution: ExecutionId, limit: int) -> None:
+    async def append(
+        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+    ) -> int:
         await self._write()  # of what fits into a test, everything is kept
-
-    async def append(self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0) -> int:
-        await self._write()
         gap = offset - await self.length(execution)
         if gap > 0:
             if gap != cut:
@@ -93,11 +92,13 @@ class MemoryStore:
             self._lengths[execution] = offset + len(data)
         return await self.length(execution)
 
-    async def note(self, execution: ExecutionId, text: str) -> None:
+    async def note(self, execution: ExecutionId, text: str, *, limit: int | None = None) -> None:
         await self._write()
         self._add_line(execution, text)
 
-    async def log(self, execution: ExecutionId, at: datetime, level: str, text: str) -> None:
+    async def log(
+        self, execution: ExecutionId, at: datetime, level: str, text: str, *, limit: int | None = None
+    ) -> None:
         await self._write()
         self.logs.setdefault(execution, []).append(text)
 

@@ -218,10 +218,9 @@ async def test_output_of_an_unknown_run_is_refused_and_looks_empty(tmp_path: Pat
 async def test_a_limit_is_for_one_execution(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await store.commit(started())
-        await store.open_output(DB01, 4)
-        for execution in (DB01, ExecutionId(RUN, "db02")):
+        for execution, limit in ((DB01, 4), (ExecutionId(RUN, "db02"), None)):
             for offset, piece in enumerate(b"abcdef"):
-                await store.append(execution, offset, bytes([piece]))
+                await store.append(execution, offset, bytes([piece]), limit=limit)
             await store.note(execution, "[end]")
         assert b"".join(piece.data for piece in await store.pieces(DB01, 0)).startswith(b"ab\n[SALTPETER: 2 bytes")
         assert len(await store.pieces(ExecutionId(RUN, "db02"), 0)) == 7

@@ -66,8 +66,7 @@ async def test_a_slot_and_an_id_are_taken_once(kind: str, tmp_path: Path) -> Non
 async def test_output_is_added_once_and_without_gaps(kind: str, tmp_path: Path) -> None:
     async with a_store(kind, tmp_path) as store:
         await store.commit(started(), Targeted(run="backup_1", machines=("db01",), at=NOON))
-        await store.open_output(DB01, 1024)
-        assert await store.append(DB01, 0, b"hello ") == 6
+        assert await store.append(DB01, 0, b"hello ", limit=1024) == 6
         assert await store.append(DB01, 3, b"lo world") == 11
         assert await store.append(DB01, 0, b"hello") == 11
         with pytest.raises(StoreError):
