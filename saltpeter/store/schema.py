@@ -224,6 +224,7 @@ def connect(
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # else large statements fail where /var/tmp is full
         connection.execute(f"PRAGMA wal_autocheckpoint = {LARGEST_JOURNAL // pragma(connection, 'page_size')}")
         connection.execute(f"PRAGMA journal_size_limit = {LARGEST_JOURNAL}")  # to which it is cut after a burst
         _migrate(connection, migrations, path, version)

@@ -59,14 +59,14 @@ async def reload(made: Plant, count: int, number: int) -> tuple[float, float]:
     """Change one file, while nobody looks: milliseconds of work, and of the longest turn of the loop."""
     first = next(iter(files(count)))
     changed = {name: {**facts, "description": f"change {number}"} for name, facts in first.items()}
-    await trio.sleep(1)
+    await trio.sleep(0.5)
     await made.loop()
     cpu_s, loaded = made.cpu_s(), made.loads()
     write(made.conf_d, "jobs000", changed)
     with trio.fail_after(RELOADED_S):
         while made.loads() == loaded:  # noqa: ASYNC110  another process
             await trio.sleep(0.05)
-    await trio.sleep(1)
+    await trio.sleep(0.5)
     return (made.cpu_s() - cpu_s) * 1000, (await made.loop()).lag_ms
 
 

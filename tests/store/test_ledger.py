@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import get_args
 
 import attrs
@@ -36,7 +38,7 @@ from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import RunTaken, SlotTaken
 from saltpeter.store import history
 from saltpeter.store.ledger import record
-from saltpeter.store.schema import LEDGER
+from saltpeter.store.schema import LEDGER, connect
 from sp_wrapper import wire
 from tests.store.test_output import Counting
 
@@ -315,3 +317,15 @@ def test_the_facts_of_many_machines_take_a_few_statements() -> None:
     record(ledger, life_of("backup_1", [f"m{number}" for number in range(100)]))  # 604 facts
     assert ledger.statements <= 604 // 64 + 8
     ledger.close()
+
+
+def test_what_is_written_needs_no_file_elsewhere(tmp_path: Path) -> None:
+    """SQLite would put what a large statement may have to take back into /var/tmp, and fail where that is full."""
+    with closing(connect(tmp_path / "ledger.sqlite", LEDGER)) as ledger:
+        for number in range(3):
+            ledger.execute("BEGIN")
+            machines = [f"m{each * 7919 % 100_000}" for each in range(1000)]
+            record(ledger, life_of(f"backup_{number}", machines))
+            files = [each.readlink().name for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+            ledger.execute("COMMIT")
+            assert [name for name in files if name.startswith("etilqs")] == []
