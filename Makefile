@@ -23,7 +23,7 @@ faults:
 	$(PYTHON) dev.py setup
 	FAULTS_SECONDS=$(FAULTS_SECONDS) .venv/bin/pytest tests/faults -s
 
-# How fast it is on this machine, in ten to eleven minutes; BENCH="storm --json FILE" does some of it.
+# How fast it is on this machine, in ten minutes; BENCH="storm --json FILE" does some of it.
 bench:
 	$(PYTHON) dev.py setup
 	.venv/bin/python -m tests.bench $(BENCH)

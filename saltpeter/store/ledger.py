@@ -136,18 +136,21 @@ def _alike(event: LedgerEvent) -> object:
 def _record_facts(connection: sqlite3.Connection, events: Sequence[LedgerEvent]) -> None:
     try:
         facts.write(connection, [fact for event in events for fact in _facts(event)], RULES)
-    except sqlite3.IntegrityError as exc:
+    except sqlite3.IntegrityError:
         for event in events:
             if isinstance(event, RunStarted):
-                _explain(exc, event)
+                _make_sure_it_is_new(connection, event)
         raise
 
 
-def _explain(error: sqlite3.IntegrityError, event: RunStarted) -> None:
-    if "runs.slot_us" in str(error):
-        raise SlotTaken(f"the ledger holds a run of {event.job} for {event.slot}") from error
-    if "runs.run" in str(error):
-        raise RunTaken(f"the ledger holds a run {event.run}") from error
+def _make_sure_it_is_new(connection: sqlite3.Connection, event: RunStarted) -> None:
+    """Raises SlotTaken, or RunTaken."""
+    slot_us = None if event.slot is None else to_us(event.slot)
+    of_slot = "SELECT 1 FROM runs JOIN jobs ON jobs.key = runs.job WHERE name = ? AND slot_us = ?"
+    if connection.execute(of_slot, [event.job, slot_us]).fetchone():
+        raise SlotTaken(f"the ledger holds a run of {event.job} for {event.slot}")
+    if connection.execute("SELECT 1 FROM runs WHERE run = ?", [event.run]).fetchone():
+        raise RunTaken(f"the ledger holds a run {event.run}")
 
 
 def _facts(event: LedgerEvent) -> Iterable[Fact]:

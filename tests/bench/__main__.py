@@ -1,6 +1,6 @@
 """Measures how fast saltpeter is, on the machine that this runs on.
 
-python -m tests.bench                         everything, in ten to eleven minutes
+python -m tests.bench                         everything, in ten minutes
 python -m tests.bench storm kills             some of it
 python -m tests.bench --json FILE --scale 0.1
     python -m tests.bench --page docs/performance.md

@@ -59,7 +59,7 @@ async def reload(made: Plant, count: int, number: int) -> tuple[float, float]:
     """Change one file, while nobody looks: milliseconds of work, and of the longest turn of the loop."""
     first = next(iter(files(count)))
     changed = {name: {**facts, "description": f"change {number}"} for name, facts in first.items()}
-    await trio.sleep(0.5)
+    await trio.sleep(1)
     await made.loop()
     cpu_s, loaded = made.cpu_s(), made.loads()
     write(made.conf_d, "jobs000", changed)
