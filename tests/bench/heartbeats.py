@@ -17,8 +17,8 @@ COUNTS = (100, 1000, 10_000)
 WINDOW_S = wire.HEARTBEAT_S  # in which each has its turn once
 SETTLE_S = 1.0
 PROBES_IN = 20  # one in so many writes a line of output instead of a heartbeat
-AT_ONCE, APART_S = 1000, 1.8  # of the runs with one machine each, so many start in the same second, and so often
-AHEAD_S = 13  # for the jobs to be written down and read
+AT_ONCE, APART_S = 1000, 1.6  # of the runs with one machine each, so many start in the same second, and so often
+AHEAD_S = 11  # for the jobs to be written down and read
 OVERDUE_S = 60.0
 
 

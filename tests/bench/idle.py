@@ -19,7 +19,7 @@ IN_FILE = 50
 SETTLE_S = 2.0
 WINDOW_S = 3.0  # the kernel counts in nanoseconds
 RELOADED_S = 30.0
-RELOADS = 3
+RELOADS = 2
 
 
 def files(count: int) -> list[Mapping[str, Wanted]]:

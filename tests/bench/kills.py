@@ -47,7 +47,7 @@ async def kill_ms(made: Plant, name: str) -> float:
 async def measure(sheet: Sheet, scale: float) -> None:
     for count, rounds in ROUNDS.items():
         async with plant({"many": job(targets=f"m:{count}", overlap="allow")}) as made:
-            found = [await kill_ms(made, "many") for _ in range(max(3, int(rounds * scale)))]
+            found = [await kill_ms(made, "many") for _ in range(max(2, int(rounds * scale)))]
         target = {1: at_most(5), 1000: at_most(300)}.get(count)
         name = "one wrapper" if count == 1 else f"{count:,} wrappers of one run"
         sheet.add(name, "request to receipt" if count == 1 else "request to the last receipt", "ms", found, target)

@@ -17,7 +17,7 @@ from sp_wrapper import frames, wire
 from tests.bench.frame import Sheet, at_most
 from tests.bench.site import scratch
 
-ROUNDS = 9
+ROUNDS = 7
 LASTS_S = 1.2
 DEADLINE_S = 20.0
 
