@@ -57,8 +57,9 @@ class Scheduler:
                 config = self.board.state.config
                 await self._take(config)
             await self._fire_what_is_due()
-            self.wake_me_at(self._heap[0][0] if self._heap else None)
-            with trio.move_on_after(self._seconds_to_sleep()):
+            next_at = self._heap[0][0] if self._heap else None
+            self.wake_me_at(next_at)
+            with trio.move_on_after(self._seconds_until(next_at)):
                 await self._stirred.wait()
 
     async def _take(self, config: Config) -> None:
@@ -121,10 +122,8 @@ class Scheduler:
             heapq.heappush(self._heap, (at, job.name))
         self.board.post(NextSlot(job=job.name, slot=at))
 
-    def _seconds_to_sleep(self) -> float:
-        if not self._heap:
-            return float("inf")
-        return max(0.0, (self._heap[0][0] - self.now()).total_seconds())
+    def _seconds_until(self, at: datetime | None) -> float:
+        return float("inf") if at is None else max(0.0, (at - self.now()).total_seconds())
 
 
 def _ranges(passed: Passed) -> list[tuple[datetime, datetime | None]]:

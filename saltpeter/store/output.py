@@ -9,9 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, Union
 
 import attrs
+from typing_extensions import assert_never
 
 from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import LogLine, Piece
@@ -51,7 +52,7 @@ class _Stream(NamedTuple):
 
 
 @attrs.frozen(kw_only=True)
-class Word:
+class _OfStream:
     """Something to be written down. Of a stream that begins with it, only the first and the last half of `limit` bytes
     are kept; None keeps all.
     """
@@ -61,7 +62,7 @@ class Word:
 
 
 @attrs.frozen(kw_only=True)
-class Addition(Word):
+class Addition(_OfStream):
     """The command's bytes from `offset` on, the last `cut` before which were given up."""
 
     offset: int
@@ -70,14 +71,14 @@ class Addition(Word):
 
 
 @attrs.frozen(kw_only=True)
-class Note(Word):
+class Note(_OfStream):
     """A line of saltpeter's own, in the middle of the command's."""
 
     text: str
 
 
 @attrs.frozen(kw_only=True)
-class Remark(Word):
+class Remark(_OfStream):
     """What the wrapper has to say."""
 
     at: datetime
@@ -85,9 +86,12 @@ class Remark(Word):
     text: str
 
 
+Word: TypeAlias = Union[Addition, Note, Remark]
+
+
 @attrs.define
 class _Pieces:
-    """The pieces, some of which are still to be inserted."""
+    """The pieces, of which the new ones are still to be inserted."""
 
     connection: sqlite3.Connection
     _new: list[tuple[int, int, int, bytes]] = attrs.field(factory=list, init=False)
@@ -96,7 +100,7 @@ class _Pieces:
         self._new.append((key, position, system, data))
 
     def settle(self) -> sqlite3.Connection:
-        """Where all of them are."""
+        """Insert the new ones; returns the connection, by which all can now be found."""
         bulk.insert(self.connection, "pieces (key, position, system, data)", self._new)
         self._new.clear()
         return self.connection
@@ -119,6 +123,8 @@ def write(connection: sqlite3.Connection, words: Sequence[Word]) -> list[int]:
                 streams[word.execution] = stream = _add_line(pieces, stream, word.text)
             case Remark():
                 logs.append((stream.key, to_us(word.at), clean(word.level), clean(word.text)))
+            case _:
+                assert_never(word)
         lengths.append(stream.length)
     pieces.settle()
     bulk.insert(connection, "logs (stream, at_us, level, text)", logs)

@@ -99,22 +99,20 @@ class Writer:
     def writing(self) -> Writing:
         return self._vitals.writing(len(self._waiting))
 
-    async def submit(
-        self, path: Path, work: Work[T], size: int = 0, *, frees: bool = False, insists: bool = False
-    ) -> T:
+    async def submit(self, path: Path, work: Work[T], size: int = 0, *, frees: bool = False) -> T:
         """Run `work` on the database at `path`; returns its result once that is durable.
 
         `work` is synchronous, runs in a thread, and undoes nothing itself: what it wrote is taken back when it
         raises, and the error is raised here. Raises StoreError when the database cannot be written. Cancelled before
-        it has begun, it is not run, unless the caller `insists`; once begun, its end is waited for whoever is
-        cancelled: so the caller always knows. Work that `frees` room need not leave any.
+        it has begun, it is not run; once begun, its end is waited for whoever is cancelled: so the caller always knows.
+        Work that `frees` room need not leave any.
         """
-        result: T = await self._settle(_Item(path, _each, work, size, frees, insists))
+        result: T = await self._settle(_Item(path, _each, work, size, frees))
         return result
 
     async def contribute(self, path: Path, do: Together[P, T], piece: P, size: int = 0, *, insists: bool = False) -> T:
         """Like `submit`, for a piece of what can be done for many at once: `do` is given those that have come one after
-        the other, and where it cannot do them all, each by itself.
+        the other, and where it cannot do them all, each by itself. Who `insists` is not let go before it is done.
         """
         result: T = await self._settle(_Item(path, do, piece, size, insists=insists))
         return result

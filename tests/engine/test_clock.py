@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import attrs
 import pytest
@@ -13,6 +15,7 @@ import trio
 
 from saltpeter.engine import clock
 from saltpeter.engine.clock import Alarm, now
+from tests.helpers.daemon import Daemon, eventually
 
 
 @attrs.define(eq=False)
@@ -57,6 +60,28 @@ async def test_it_may_be_set_before_it_is_served_and_set_anew(nursery: trio.Nurs
     alarm.set(None)
     await trio.sleep(0.1)
     assert len(bell.times) == 1
+
+
+async def test_the_daemon_sleeps_by_it(tmp_path: Path) -> None:
+    """The kernel shows the timer: of the wall clock, not yet far from the next slot, and cancelled when that is set."""
+    daemon = Daemon(tmp_path, {"executor": "local"})
+    daemon.write(soon={"command": "true", "schedule": "* * * * *", "targets": ["m1"]})
+    try:
+        await daemon.start()
+        await eventually(lambda: any(0 < seconds <= 60 for seconds in timers(daemon.process.pid)))
+    finally:
+        daemon.end_everything()
+
+
+def timers(pid: int) -> list[int]:
+    """Seconds that the process's timers of the wall clock have left, of those that mind its being set."""
+    found = []
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):  # it has just been closed
+            text = path.read_text()
+            if "clockid: 0" in text and "settime flags: 03" in text:
+                found.append(int(text.partition("it_value: (")[2].partition(",")[0]))
+    return found
 
 
 @pytest.mark.parametrize("by", ["read", "set"])

@@ -117,6 +117,20 @@ async def test_a_clock_that_is_put_back_repeats_no_slot(autojump_clock: MockCloc
     assert await fired_around_a_step(timedelta(seconds=-100)) == [60, 120, 180, 240, 300]
 
 
+async def test_who_can_wake_it_better_is_told_of_each_next_slot(autojump_clock: MockClock) -> None:
+    board, asked = Board(State(Config(jobs={}, settings=SETTINGS))), list[datetime | None]()
+    scheduler = Scheduler(board, now, lambda job, slot: None, lambda facts: None, {}, wake_me_at=asked.append)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.serve)
+        await trio.sleep(1)
+        jobs = {"j": job("j", schedule="* * * * *")}
+        board.post(Configured(config=Config(jobs=jobs, settings=SETTINGS), at=NOON))
+        scheduler.stir()
+        await trio.sleep(120)
+        nursery.cancel_scope.cancel()
+    assert asked == [None, *(NOON + timedelta(minutes=minute) for minute in (1, 2, 3))]
+
+
 async def test_nothing_is_looked_at_that_is_not_due(autojump_clock: MockClock) -> None:
     """The cost is per slot: a job among a thousand others wakes the scheduler for itself alone."""
     idle = [job(f"idle{n}", schedule="@yearly") for n in range(1000)]
