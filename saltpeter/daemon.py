@@ -53,7 +53,7 @@ from saltpeter.launch.counted import CountedLauncher
 from saltpeter.launch.local import LocalLauncher
 from saltpeter.launch.salt import SaltLauncher
 from saltpeter.logs import fields
-from saltpeter.store.lives import live
+from saltpeter.store.diary import live
 from saltpeter.store.places import SESSION_KEY_FILE
 from saltpeter.store.retention import Retention
 from saltpeter.store.sqlite import SqliteStore, open_store

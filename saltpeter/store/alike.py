@@ -12,7 +12,7 @@ import attrs
 
 from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import Alike
-from saltpeter.store.output import INDEX_BITS
+from saltpeter.store.streams import INDEX_BITS
 
 WINDOW = 1024 * 1024  # bytes at each end that are compared of an output; what lies between may differ unseen
 READ_IN_ALL = 256 * WINDOW  # with so many machines that this is not enough, less of each

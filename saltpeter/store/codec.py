@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
 from typing import overload
-
-import cattrs.preconf.json
-
-from saltpeter.domain.outcome import Outcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
-_JSON = cattrs.preconf.json.make_converter(omit_if_default=True)
 
 
 def to_us(at: datetime) -> int:
@@ -29,13 +23,9 @@ def from_us(us: int | None) -> datetime | None:
     return None if us is None else _EPOCH + us * _MICROSECOND
 
 
-def dump_outcome(outcome: Outcome) -> str:
-    return _JSON.dumps(outcome)
-
-
-@lru_cache(maxsize=1024)  # most machines of a run end alike
-def load_outcome(text: str | None) -> Outcome | None:
-    return None if text is None else _JSON.loads(text, Outcome)
+def day(at: datetime) -> str:
+    """The day of `at` (UTC, as YYYYMMDD)."""
+    return at.astimezone(timezone.utc).strftime("%Y%m%d")
 
 
 def clean(text: str) -> str:

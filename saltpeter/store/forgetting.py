@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime, time, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import attrs
 
-from saltpeter.domain.job import Retention
-from saltpeter.store.codec import from_us, to_us
-from saltpeter.store.history import day
+from saltpeter.store.codec import day, from_us, to_us
 from saltpeter.store.schema import pragma
+
+if TYPE_CHECKING:
+    from saltpeter.domain.job import Retention
 
 MAX_ROWS = 2000  # deleted in one go, more or less: some tens of milliseconds
 _SPARE = 0.95  # of its bytes a ledger that has grown too large keeps, so that it is not cut again at once

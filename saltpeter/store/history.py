@@ -13,7 +13,8 @@ from saltpeter.domain.job import Hold
 from saltpeter.domain.state import ExecutionState, RunState
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Passed
-from saltpeter.store.codec import from_us, load_outcome, to_us
+from saltpeter.store.codec import day, from_us, to_us
+from saltpeter.store.outcomes import load_outcome
 
 # As texts, not values: else SQLite could not see that the index of what failed has them all.
 SUCCEEDED = f"verdict = '{Verdict.SUCCEEDED.value}'"
@@ -140,10 +141,6 @@ def day_of(connection: sqlite3.Connection, run: str) -> str | None:
     """The day on which the run started (UTC, as YYYYMMDD); None for an unknown run."""
     row = connection.execute("SELECT started_us FROM runs WHERE run = ?", [run]).fetchone()
     return None if row is None else day(from_us(row[0]))
-
-
-def day(at: datetime) -> str:
-    return at.astimezone(timezone.utc).strftime("%Y%m%d")
 
 
 # The conditions below are texts of this module; everything that came from elsewhere is a parameter.

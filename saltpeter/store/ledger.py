@@ -34,8 +34,9 @@ from saltpeter.domain.events import (
 )
 from saltpeter.errors import RunTaken, SlotTaken
 from saltpeter.store import facts, fleet, summaries
-from saltpeter.store.codec import clean, dump_outcome, to_us
+from saltpeter.store.codec import clean, to_us
 from saltpeter.store.facts import OF_EXECUTION, Fact
+from saltpeter.store.outcomes import dump_outcome
 
 _OfRun: TypeAlias = Union[RunStarted, Targeted, Launched, RunEnded]
 _OfExecution: TypeAlias = Union[Retrying, Confirmed, Started, Bound, Ended, CameLate]

@@ -21,9 +21,9 @@ import trio
 from saltpeter.domain.job import Retention as Policy
 from saltpeter.errors import StoreError
 from saltpeter.logs import fields
-from saltpeter.store import forgetting, output
+from saltpeter.store import forgetting, output, streams
+from saltpeter.store.codec import day
 from saltpeter.store.forgetting import Cuts, Doomed
-from saltpeter.store.history import day
 from saltpeter.store.places import Partition, Places
 from saltpeter.store.schema import connect_for_reading, give_back
 from saltpeter.store.sqlite import SqliteStore
@@ -194,7 +194,7 @@ class Retention:
         for partition in plan.keep:
             while freed < plan.excess and (batch := await self._oldest(partition, living, plan.excess - freed)):
                 runs = [run for run, _ in batch]
-                await self.store.output_writer.submit(partition.path, partial(output.forget, runs=runs), frees=True)
+                await self.store.output_writer.submit(partition.path, partial(streams.forget, runs=runs), frees=True)
                 await self._shrink(self.store.output_writer, partition.path)
                 freed += sum(size for _, size in batch)
         return freed

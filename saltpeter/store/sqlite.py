@@ -35,13 +35,27 @@ from saltpeter.engine.storage import (
 )
 from saltpeter.errors import StoreError
 from saltpeter.logs import fields
-from saltpeter.store import alike, bars, fleet, forgetting, glances, history, ledger, lives, output, summaries, why
+from saltpeter.store import (
+    alike,
+    bars,
+    codec,
+    fleet,
+    forgetting,
+    glances,
+    history,
+    ledger,
+    lives,
+    output,
+    streams,
+    summaries,
+    why,
+)
 from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
-from saltpeter.store.output import Addition, Note, Remark, Word
 from saltpeter.store.places import Places, size_of
 from saltpeter.store.readers import Readers
 from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
+from saltpeter.store.streams import Addition, Note, Remark, Word
 from saltpeter.store.writer import Work, Writer
 
 LEAVE_FREE = 64 * 1024**2  # bytes of the disk that are for the ledger only
@@ -131,7 +145,7 @@ class SqliteStore:
         await self.ledger_writer.contribute(self.places.ledger, ledger.record_all, events, insists=True)
         for event in events:
             if isinstance(event, RunStarted):
-                self._remember_day(event.run, history.day(event.at))
+                self._remember_day(event.run, codec.day(event.at))
 
     def live(self, connection: sqlite3.Connection, at: datetime) -> None:
         """What is written shows that the daemon lives, once it has begun to."""
@@ -141,7 +155,7 @@ class SqliteStore:
     async def seen(self, at: datetime, *, ending: bool = False) -> None:
         """The daemon lives at `at`, and stops then if it is `ending`."""
         self._life = await self.ledger_writer.submit(
-            self.places.ledger, lambda connection: lives.see(connection, self._life, at, ending=ending)
+            self.places.ledger, partial(lives.see, life=self._life, at=at, ending=ending)
         )
 
     async def remove_output(self, day: str) -> None:
@@ -153,7 +167,7 @@ class SqliteStore:
         """Forget `runs`, and what they wrote on any of `days`, which have output."""
         for day in {each.day for each in runs} & set(days):
             names = [each.run for each in runs if each.day == day]
-            work = partial(output.forget, runs=names)
+            work = partial(streams.forget, runs=names)
             await self.output_writer.submit(self.places.output(day), work, frees=True)
         await self.ledger_writer.submit(self.places.ledger, partial(forgetting.forget, runs=runs))
         for each in runs:
@@ -162,16 +176,16 @@ class SqliteStore:
     async def append(
         self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
     ) -> int:
-        addition = Addition(execution=execution, limit=limit, offset=offset, data=data, cut=cut)
+        addition = Addition(output.name_of(execution), offset, data, cut, limit)
         return await self._write_output(addition, len(data))
 
     async def note(self, execution: ExecutionId, text: str, *, limit: int | None = None) -> None:
-        await self._write_output(Note(execution=execution, limit=limit, text=text))
+        await self._write_output(Note(output.name_of(execution), text, limit))
 
     async def log(
         self, execution: ExecutionId, at: datetime, level: str, text: str, *, limit: int | None = None
     ) -> None:
-        await self._write_output(Remark(execution=execution, limit=limit, at=at, level=level, text=text))
+        await self._write_output(Remark(output.name_of(execution), codec.to_us(at), level, text, limit))
 
     # --- what the daemon asks ---------------------------------------------------------------------
 
@@ -316,10 +330,10 @@ class SqliteStore:
             del self._days[next(iter(self._days))]
 
     async def _write_output(self, word: Word, size: int = 0) -> int:
-        day = await self._day(word.execution.run)
+        day = await self._day(word.stream.run)
         if day is None:
-            raise StoreError(f"{word.execution}: the ledger does not know this run")
-        return await self.output_writer.contribute(self.places.output(day), output.write, word, size)
+            raise StoreError(f"{word.stream}: the ledger does not know this run")
+        return await self.output_writer.contribute(self.places.output(day), streams.write, word, size)
 
     async def _read_output(self, execution: ExecutionId, work: Work[T], nothing: T) -> T:
         day = await self._day(execution.run)
@@ -337,7 +351,7 @@ class SqliteStore:
     async def _with_lengths(self, runs: Sequence[RunState]) -> Sequence[RunState]:
         by_day: dict[str, list[RunState]] = {}
         for run in runs:
-            day = history.day(run.started_at)
+            day = codec.day(run.started_at)
             self._remember_day(run.id, day)
             by_day.setdefault(day, []).append(run)
         for day, of_it in by_day.items():

@@ -10,7 +10,6 @@ from saltpeter.domain.events import Reason
 from saltpeter.engine.storage import Answer, Downtime, Passed
 from saltpeter.store.codec import from_us, to_us
 from saltpeter.store.history import find_run
-from saltpeter.store.lives import downtime
 
 # Each asks for the nearest on one side, by an index.
 _RUNS = (
@@ -49,6 +48,16 @@ def answer(connection: sqlite3.Connection, job: str, at: datetime) -> Answer:
     first_us, last_us, slots, reason, text, decided_us = found
     passed = Passed(job, from_us(first_us), from_us(last_us), slots, Reason(reason), text, from_us(decided_us))
     return Answer(slot=slot, passed=passed, down=down)
+
+
+def downtime(connection: sqlite3.Connection, at: datetime) -> Downtime | None:
+    """The time without a daemon that `at` fell into; None where one was there, or nothing is known yet."""
+    # the clock may have been set back between two lives, so they are asked by time and not by key
+    [since_us] = connection.execute("SELECT max(seen_us) FROM lives WHERE started_us <= ?", [to_us(at)]).fetchone()
+    if since_us is not None and since_us >= to_us(at):
+        return None
+    [until_us] = connection.execute("SELECT min(started_us) FROM lives WHERE started_us > ?", [to_us(at)]).fetchone()
+    return None if until_us is None else Downtime(since=from_us(since_us), until=from_us(until_us))
 
 
 def _known(down: Downtime | None) -> Downtime | None:

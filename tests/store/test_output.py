@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import LogLine, Piece
 from saltpeter.store import output
+from saltpeter.store.codec import to_us
+from saltpeter.store.output import name_of
 from saltpeter.store.schema import OUTPUT
+from saltpeter.store.streams import Addition, Note, OutputGap, Remark, Word, write
 
 HERE = ExecutionId("backup_1762346049", "db01")
 RETRY = ExecutionId("backup_1762346049", "db01", 2)
@@ -43,13 +46,13 @@ def text(day: sqlite3.Connection, execution: ExecutionId = HERE) -> bytes:
 def append(
     day: sqlite3.Connection, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
 ) -> int:
-    addition = output.Addition(execution=execution, limit=limit, offset=offset, data=data, cut=cut)
-    [length] = output.write(day, [addition])
+    addition = Addition(name_of(execution), offset, data, cut, limit)
+    [length] = write(day, [addition])
     return length
 
 
 def note(day: sqlite3.Connection, execution: ExecutionId, text: str) -> None:
-    output.write(day, [output.Note(execution=execution, text=text)])
+    write(day, [Note(name_of(execution), text)])
 
 
 def written(day: sqlite3.Connection) -> bytes:
@@ -76,7 +79,7 @@ def test_what_is_there_already_is_left_out(day: sqlite3.Connection) -> None:
 def test_a_gap_is_refused_unless_it_was_cut_on_purpose(day: sqlite3.Connection) -> None:
     append(day, HERE, 0, b"abc")
     for cut in (0, 6, 8):
-        with pytest.raises(output.OutputGap):
+        with pytest.raises(OutputGap):
             append(day, HERE, 10, b"xyz", cut)
     assert append(day, HERE, 10, b"xyz\n", 7) == 14
     assert append(day, HERE, 10, b"xyz\n", 7) == 14
@@ -111,7 +114,7 @@ def test_a_large_answer_is_kept_in_bearable_pieces(day: sqlite3.Connection) -> N
 
 def test_the_wrappers_log_stands_beside_the_output(day: sqlite3.Connection) -> None:
     for level, said in (("info", "connected \ud83d"), ("error", "lost")):
-        output.write(day, [output.Remark(execution=HERE, at=AT, level=level, text=said)])
+        write(day, [Remark(name_of(HERE), to_us(AT), level, said)])
     assert output.logs(day, HERE) == [LogLine(AT, "info", "connected \\ud83d"), LogLine(AT, "error", "lost")]
     assert output.pieces(day, HERE, 0, 9) == []
     assert output.logs(day, THERE) == []
@@ -196,19 +199,19 @@ words = st.lists(
 def test_written_together_is_as_written_one_by_one(
     said: list[tuple[ExecutionId, int | str]], limit: int | None
 ) -> None:
-    lengths, wanted = {HERE: 0, THERE: 0}, list[output.Word]()
+    lengths, wanted = {HERE: 0, THERE: 0}, list[Word]()
     for execution, what in said:
         if isinstance(what, int):
             offset = lengths[execution]
             data = bytes((offset + number) % 251 for number in range(what))
-            wanted.append(output.Addition(execution=execution, limit=limit, offset=offset, data=data))
+            wanted.append(Addition(name_of(execution), offset, data, limit=limit))
             lengths[execution] += what
         elif what == "note":
-            wanted.append(output.Note(execution=execution, limit=limit, text="[note]"))
+            wanted.append(Note(name_of(execution), "[note]", limit))
         else:
-            wanted.append(output.Remark(execution=execution, limit=limit, at=AT, level="info", text="remark"))
+            wanted.append(Remark(name_of(execution), to_us(AT), "info", "remark", limit))
     together, one_by_one = empty_day(), empty_day()
-    assert output.write(together, wanted) == [length for word in wanted for length in output.write(one_by_one, [word])]
+    assert write(together, wanted) == [length for word in wanted for length in write(one_by_one, [word])]
     for execution in (HERE, THERE):
         assert output.pieces(together, execution, 0, 99) == output.pieces(one_by_one, execution, 0, 99)
         assert output.logs(together, execution) == output.logs(one_by_one, execution)
@@ -224,7 +227,7 @@ def test_what_many_machines_say_takes_a_few_statements() -> None:
     names = [ExecutionId("backup_1762346049", f"m{number}") for number in range(64)]
     for offset in (0, 5):
         day.statements = 0
-        output.write(day, [output.Addition(execution=name, offset=offset, data=b"done\n") for name in names])
+        write(day, [Addition(name_of(name), offset, b"done\n") for name in names])
         assert day.statements <= 4
     assert [text(day, name) for name in names] == [b"done\ndone\n"] * 64
     day.close()

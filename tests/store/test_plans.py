@@ -15,7 +15,7 @@ import pytest
 from saltpeter.domain.outcome import LOST, MAINTENANCE
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import Tally
-from saltpeter.store import bars, fleet, forgetting, glances, history, lives, summaries, why
+from saltpeter.store import bars, fleet, forgetting, glances, history, summaries, why
 from saltpeter.store.sqlite import open_store
 from tests.endpoints.scene import FINE
 from tests.endpoints.test_queries import story
@@ -82,7 +82,7 @@ QUESTIONS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "machines": lambda c: fleet.machines(c, NOON),
     "done on": lambda c: fleet.done_on(c, "db01"),
     "why": lambda c: why.answer(c, "backup", NOON + HOUR / 2),
-    "downtime": lambda c: lives.downtime(c, NOON),
+    "downtime": lambda c: why.downtime(c, NOON),
     "what is to be forgotten": lambda c: forgetting.doomed(c, forgetting.Cut(0)),
     "what is to be forgotten of a job": lambda c: forgetting.doomed(c, forgetting.Cut(0, job=1)),
     "days of living runs": forgetting.living_days,

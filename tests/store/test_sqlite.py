@@ -27,9 +27,9 @@ from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import History, Piece, Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
 from saltpeter.store import ledger, writer
-from saltpeter.store.output import OutputGap
 from saltpeter.store.schema import LEDGER
 from saltpeter.store.sqlite import open_store
+from saltpeter.store.streams import OutputGap
 
 NOON = datetime(2025, 11, 5, 12, tzinfo=timezone.utc)
 RUN = "backup_1762344000"

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from saltpeter.domain.events import Reason, SlotPassed, Targeted
 from saltpeter.engine.storage import Answer, Downtime
 from saltpeter.errors import StoreError
-from saltpeter.store.lives import MARK_EVERY_S, live
+from saltpeter.store.diary import MARK_EVERY_S, live
 from saltpeter.store.sqlite import SqliteStore, open_store
 from tests.store.test_sqlite import DB01, NOON, RUN, started
 
