@@ -21,8 +21,9 @@ OWN = ("saltpeter", "sp_wrapper")  # the loggers whose events are for operators 
 
 log = logging.getLogger(__name__)
 
-# Of a record, for handlers of others that ask for it all the same.
-_UNTOLD = {
+# A record before its event is known; all but the first line is for handlers of others that ask for it all the same.
+_BLANK: dict[str, object] = {
+    **dict.fromkeys(("name", "levelno", "levelname", "msg", "args", "exc_info", "stack_info", "created", "msecs")),
     **dict.fromkeys(("pathname", "filename", "module", "funcName"), ""),
     **dict.fromkeys(("thread", "threadName", "process", "processName", "taskName", "exc_text")),
     **dict.fromkeys(("lineno", "relativeCreated"), 0),
@@ -106,20 +107,19 @@ class _Record(logging.LogRecord):
         func: str | None = None,
         sinfo: str | None = None,
     ) -> None:
-        by_name = len(args) == 1 and isinstance(args[0], Mapping)
-        created = time.time()
-        self.__dict__.update(
-            _UNTOLD,
-            name=name,
-            levelno=level,
-            levelname=logging.getLevelName(level),
-            msg=msg,
-            args=args[0] if by_name else args,
-            exc_info=exc_info,
-            stack_info=sinfo,
-            created=created,
-            msecs=created % 1 * 1000,
-        )
+        self.__dict__ = _BLANK.copy()  # quicker than to let it grow
+        self.name = name
+        self.levelno = level
+        self.levelname = logging.getLevelName(level)
+        self.msg = msg
+        self.args = args
+        # a text with one mapping asks for its values by name; a str is none, and that is seen at once
+        if len(args) == 1 and not isinstance(args[0], str) and isinstance(args[0], Mapping) and args[0]:
+            self.args = args[0]
+        self.exc_info = exc_info
+        self.stack_info = sinfo
+        self.created = time.time()
+        self.msecs = self.created % 1 * 1000
 
 
 class _LoggerKind(logging.Logger):
@@ -131,12 +131,29 @@ class _LoggerKind(logging.Logger):
 
 def make_handler(*, debug: bool, format: Literal["text", "json"], stream: TextIO) -> logging.Handler:
     """A handler that keeps its rules whatever becomes of the loggers' levels (a late import of Salt resets them)."""
-    handler = logging.StreamHandler(stream)
+    handler = _Lines(stream)
     handler.setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
         handler.addFilter(_concerns_operators)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     return handler
+
+
+class _Lines(logging.Handler):
+    """Writes events to a stream; each is out when the call returns, for the daemon may die next."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._stream.write(self.format(record) + "\n")
+            self._stream.flush()
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
 
 
 class TextFormatter(logging.Formatter):
@@ -145,7 +162,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         origin = "" if _is_own(record.name) else f"{record.name}: "
         line = f"{_time(record)} {record.levelname} {escape(origin + _text(record))}"
-        return "\n".join([line, *(f"    {escape(each)}" for each in _exception(record).splitlines())])
+        if exception := _exception(record):
+            return "\n".join([line, *(f"    {escape(each)}" for each in exception.splitlines())])
+        return line
 
 
 class JsonFormatter(logging.Formatter):
@@ -175,9 +194,8 @@ def _concerns_operators(record: logging.LogRecord) -> bool:
 
 
 def _time(record: logging.LogRecord) -> str:
-    seconds = int(record.created)
-    text, offset = _second(seconds)
-    return f"{text}.{int((record.created - seconds) * 1000):03}{offset}"
+    text, offset = _second(int(record.created))
+    return f"{text}.{int(record.msecs):03}{offset}"
 
 
 @lru_cache(maxsize=1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import re
 import subprocess
 import sys
+import threading
+import time
 from datetime import datetime
 from typing import Literal
 
@@ -23,9 +26,16 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"
 class Log:
     """A logger of its own with the handler that is tested, and what it wrote."""
 
-    def __init__(self, name: str, format: Literal["text", "json"], *, debug: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        format: Literal["text", "json"],
+        *,
+        debug: bool = False,
+        stream: io.StringIO | None = None,
+    ) -> None:
         self.logger = logging.Logger(name)
-        self._stream = io.StringIO()
+        self._stream = stream or io.StringIO()
         self.logger.addHandler(make_handler(debug=debug, format=format, stream=self._stream))
 
     def lines(self) -> list[str]:
@@ -118,6 +128,54 @@ def test_a_text_that_does_not_fit_its_values_is_shown_all_the_same() -> None:
     assert "Unspeakable object" in second
 
 
+def test_a_line_is_out_when_the_call_returns() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8")
+    logger = logging.Logger("saltpeter")
+    logger.addHandler(make_handler(debug=False, format="text", stream=stream))
+    logger.info("Größe")
+    assert raw.getvalue().endswith("INFO Größe\n".encode())
+
+
+class Halting(io.StringIO):
+    """Lets other threads run in the middle of each write."""
+
+    def write(self, text: str) -> int:
+        for letter in text:
+            super().write(letter)
+            time.sleep(0)
+        return len(text)
+
+
+def test_lines_of_many_threads_stay_whole() -> None:
+    log = Log("saltpeter", "text", stream=Halting())
+
+    def speak(word: str) -> None:
+        for _ in range(20):
+            log.logger.info(word)
+
+    threads = [threading.Thread(target=speak, args=(letter * 30,)) for letter in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(line.split()[-1] for line in log.lines()) == ["a" * 30] * 20 + ["b" * 30] * 20
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_stream_that_fails_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream, why in ((Full(), "No space left"), (closed, "closed file")):
+        log = Log("saltpeter", "text", stream=stream)
+        log.logger.info("said to nobody")
+        assert why in capsys.readouterr().err
+
+
 PROGRAM = """
 import logging, sys
 from saltpeter import logs
@@ -141,6 +199,13 @@ logging.getLogger("salt.client").warning("trouble")
 logging.getLogger("salt.loaded.later").trace("Salt's own loggers keep what Salt expects of them")
 logs.configure(format="json", debug=True)
 late.debug("said")
+late.debug("%(n)d apples of %(n)d", {"n": 3})
+late.debug("%s", {})
+others = logging.StreamHandler(sys.stdout)
+others.setFormatter(logging.Formatter("%(asctime)s %(filename)s:%(lineno)d %(threadName)s %(process)s", "now"))
+logging.getLogger("saltpeter").addHandler(others)
+late.debug("heard by others")
+logging.getLogger("saltpeter").removeHandler(others)
 raise RuntimeError("the end")
 """
 
@@ -156,7 +221,7 @@ def spoken(request: pytest.FixtureRequest) -> list[dict[str, object]]:
         text=True,
         timeout=60,
     )
-    assert (program.returncode, program.stdout) == (1, "")
+    assert (program.returncode, program.stdout) == (1, "now :0 None None\n")
     return [json.loads(line) for line in program.stderr.splitlines()]
 
 
@@ -172,5 +237,6 @@ def test_salts_import_changes_nothing(spoken: list[dict[str, object]]) -> None:
 
 def test_nothing_is_said_twice_or_lost(spoken: list[dict[str, object]]) -> None:
     others = [each["text"] for each in spoken if each["level"] != "info"]
-    assert others == ["hoarded", "trouble", "said", "Stopped by an unhandled error"]
+    debugged = ["said", "3 apples of 3", "{}", "heard by others"]
+    assert others == ["hoarded", "trouble", *debugged, "Stopped by an unhandled error"]
     assert "RuntimeError: the end" in str(spoken[-1]["exception"])
