@@ -10,7 +10,8 @@ from saltpeter.store import bulk
 
 
 class Fact(NamedTuple):
-    """What happened to a run or, where `machine` is given, to an execution; the rest is as its kind has it."""
+    """What happened to a run ("" for none) or, where `machine` is given too, to an execution; the rest is as its kind
+    has it, `more` a JSON object where it is several things."""
 
     kind: str
     run: str

@@ -14,7 +14,7 @@ from saltpeter.domain.events import ExecutionId
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.engine.storage import Done, MachineRecord
 from saltpeter.store.codec import from_us, to_us
-from saltpeter.store.facts import OF_EXECUTION
+from saltpeter.store.rules import FAILED, HEARD, SILENT, SUCCEEDED
 from saltpeter.store.schema import RING
 
 _SILENT = (End.NO_RESPONSE, End.LOST)
@@ -38,28 +38,6 @@ _OF_JOBS = f"""
     WHERE jobs.name IN wanted AND executions.ended_us IS NOT NULL AND json_extract(outcome, '$.end') != 'maintenance'
 """  # noqa: S608  texts of ours
 _BY_MACHINE = "ORDER BY executions.machine, executions.ended_us DESC, executions.key DESC"
-
-# What an end says of its machine.
-FAILED, SUCCEEDED, SILENT, HEARD = 1, 2, 4, 8  # heard: the machine itself, or Salt on it, has said so
-
-# The rules of the ledger (see there) for what has become of an execution that is in it, `new.number` being its `sign`.
-ENDED = f"""
-    INSERT INTO machines (name, parts, ended_us, failures, failed, silent_us)
-        SELECT machine, 1, new.at_us, new.number & {FAILED} != 0, iif(new.number & {FAILED}, key, NULL),
-            iif(new.number & {SILENT}, new.at_us, NULL)
-        FROM executions WHERE {OF_EXECUTION} AND new.number IS NOT NULL
-        ON CONFLICT (name) DO UPDATE SET parts = parts + 1, ended_us = excluded.ended_us,
-            failures = iif(new.number & {SUCCEEDED}, 0, failures + excluded.failures),
-            failed = coalesce(excluded.failed, failed),
-            silent_us = CASE WHEN new.number & {SILENT} THEN coalesce(silent_us, excluded.silent_us)
-                WHEN NOT new.number & {HEARD} THEN silent_us END;
-    INSERT OR REPLACE INTO parts
-        SELECT machines.key, (parts - 1) % {RING}, executions.key FROM executions JOIN machines ON name = machine
-        WHERE {OF_EXECUTION} AND new.number IS NOT NULL;
-"""  # noqa: S608  # texts and numbers of ours
-ANSWERED = """
-    UPDATE machines SET silent_us = NULL WHERE name = new.machine AND silent_us IS NOT NULL;
-"""
 
 
 def sign(outcome: Outcome) -> int | None:

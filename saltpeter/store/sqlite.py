@@ -43,15 +43,16 @@ from saltpeter.store import (
     forgetting,
     glances,
     history,
-    ledger,
     lives,
     output,
+    rules,
     streams,
     summaries,
     why,
 )
 from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
+from saltpeter.store.ledger import facts_of
 from saltpeter.store.places import Places, size_of
 from saltpeter.store.readers import Readers
 from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
@@ -142,7 +143,7 @@ class SqliteStore:
     # --- writing ---------------------------------------------------------------------------------
 
     async def commit(self, *events: LedgerEvent) -> None:
-        await self.ledger_writer.contribute(self.places.ledger, ledger.record_all, events, insists=True)
+        await self.ledger_writer.contribute(self.places.ledger, rules.record_all, facts_of(events), insists=True)
         for event in events:
             if isinstance(event, RunStarted):
                 self._remember_day(event.run, codec.day(event.at))

@@ -10,25 +10,14 @@ from datetime import datetime
 from saltpeter.domain.events import ExecutionId
 from saltpeter.engine.storage import Stretch, Tally
 from saltpeter.store.codec import from_us, to_us
+from saltpeter.store.rules import LATEST
 
-# Of each machine the latest attempt: a row's other columns are those of its max(attempt), SQLite promises so.
-_LATEST = """
-    SELECT run, max(attempt), coalesce(
-        json_extract(outcome, '$.end') NOT IN ('exited', 'maintenance') OR
-        (json_extract(outcome, '$.end') = 'exited' AND json_extract(outcome, '$.code') != 0), FALSE
-    ) AS failed
-    FROM executions WHERE run = {run} GROUP BY run, machine
-"""
-# To be remembered of a run in which nothing changes any more: on thousands of machines counting takes long.
-TALLIED = f"""
-    (ran_on, failed_on) = (SELECT count(*), coalesce(sum(failed), 0) FROM ({_LATEST.format(run="runs.key")}))
-"""  # noqa: S608  # texts of ours, here and below
 _TALLIES = """
     SELECT run, ran_on, failed_on FROM runs WHERE run IN (SELECT value FROM json_each(?)) AND ran_on > 0
 """
 _COUNTED = f"""
-    SELECT count(*), sum(failed) FROM ({_LATEST.format(run="(SELECT key FROM runs WHERE runs.run = ?)")})
-"""  # noqa: S608  # like that one
+    SELECT count(*), sum(failed) FROM ({LATEST.format(run="(SELECT key FROM runs WHERE runs.run = ?)")})
+"""  # noqa: S608  # texts of ours
 _STRETCHES = """
     SELECT jobs.name, runs.run, machine, attempt, coalesce(executions.started_us, confirmed_us, launched_us),
         executions.ended_us, json_extract(outcome, '$.code')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saltpeter.domain.events import (
+    Awaited,
     Bound,
     CameLate,
     Confirmed,
     Ended,
     ExecutionId,
+    HoldEnded,
+    HoldSet,
     KillRequested,
     Launched,
     LedgerEvent,
@@ -31,13 +34,13 @@ from saltpeter.domain.events import (
     Started,
     Targeted,
 )
-from saltpeter.domain.job import Config, Settings
+from saltpeter.domain.job import Config, Hold, Settings
 from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.state import ExecutionState, RunState, State, apply
 from saltpeter.domain.verdict import Verdict
 from saltpeter.errors import RunTaken, SlotTaken
-from saltpeter.store import history
-from saltpeter.store.ledger import record
+from saltpeter.store import history, rules
+from saltpeter.store.ledger import facts_of
 from saltpeter.store.schema import LEDGER, connect
 from sp_wrapper import wire
 from tests.store.test_output import Counting
@@ -61,6 +64,10 @@ def empty_ledger() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.executescript("".join(LEDGER))
     return connection
+
+
+def record(ledger: sqlite3.Connection, events: Iterable[LedgerEvent]) -> None:
+    rules.record(ledger, facts_of(events))
 
 
 def test_two_runs_of_one_slot_are_refused_and_so_are_two_runs_of_one_id() -> None:
@@ -91,6 +98,51 @@ def test_an_hour_of_missed_seconds_is_one_row() -> None:
     assert (overlap.reason, overlap.slots, overlap.text) == (Reason.OVERLAP, 1, "why")
     assert history.last_slots(ledger) == {"backup": hour[-1], "other": NOON}
     assert len(history.passed(ledger, "backup", 1)) == 1
+    ledger.close()
+
+
+def test_only_neighbours_with_the_same_answer_are_one_row() -> None:
+    ledger, minutes = empty_ledger(), [NOON + timedelta(minutes=minute) for minute in range(5)]
+    overlaps = [slot_passed("backup", slot, Reason.OVERLAP) for slot in minutes]
+    stretch = attrs.evolve(overlaps[0], last=minutes[1])
+    record(ledger, [stretch, overlaps[1], Awaited(job="backup", at=NOON), overlaps[3], overlaps[2]])
+    record(ledger, [attrs.evolve(overlaps[4], text="\ud83d"), slot_passed("other", minutes[4], Reason.WAITING)])
+    found = [(each.first, each.last, each.slots, each.text) for each in history.passed(ledger, "backup", 10)]
+    assert found == [
+        (minutes[4], minutes[4], 1, "\\ud83d"),
+        (minutes[2], minutes[3], 2, "why"),
+        (minutes[0], minutes[1], 2, "why"),
+    ]
+    assert history.last_slots(ledger) == {"backup": minutes[4], "other": minutes[4]}
+    assert history.waiting(ledger) == {"other": minutes[4]}
+    ledger.close()
+
+
+def test_who_killed_what_and_how() -> None:
+    ledger, run = empty_ledger(), run_id("backup", NOON)
+    kills = (
+        KillRequested(run=run, machines=('d"b\x00', "'é\ud83d"), by="ann", at=NOON, signal="INT", grace_s=0.1),
+        KillRequested(run=run, machines=(), by="", at=NOON, grace_s=0.0),
+    )
+    ended = RunEnded(run=run, verdict=Verdict.FAILED, at=NOON)
+    record(ledger, [run_started("backup", NOON), *kills, ended, attrs.evolve(kills[1], by="too late")])
+    [found] = history.last_runs(ledger)
+    assert found.kills == kills
+    ledger.close()
+
+
+def test_a_hold_is_set_and_changed_until_it_is_ended() -> None:
+    ledger = empty_ledger()
+    everywhere = Hold(machine="", reason="half \x00", by="ann", since=NOON, until=NOON + timedelta(hours=1))
+    db01 = Hold(machine="db01", reason="disks", by="ann", since=NOON)
+    changed = attrs.evolve(db01, reason="more disks", by="bob", until=NOON + timedelta(microseconds=1))
+    later = NOON + timedelta(minutes=5)
+    record(ledger, [HoldSet(hold=db01, at=NOON), HoldSet(hold=everywhere, at=later), HoldSet(hold=changed, at=later)])
+    assert history.holds(ledger) == [everywhere, changed]
+    record(ledger, [HoldSet(hold=db01, at=later), HoldEnded(machine="", by="bob", at=later)])
+    assert history.holds(ledger) == [db01]
+    record(ledger, [HoldEnded(machine="db01", by="bob", at=later), HoldEnded(machine="db02", by="bob", at=later)])
+    assert history.holds(ledger) == []
     ledger.close()
 
 

@@ -26,7 +26,8 @@ from saltpeter.domain.outcome import End, Outcome
 from saltpeter.domain.verdict import Verdict
 from saltpeter.engine.storage import History, Piece, Store
 from saltpeter.errors import RunTaken, SlotTaken, StoreError
-from saltpeter.store import ledger, writer
+from saltpeter.store import rules, writer
+from saltpeter.store.ledger import facts_of
 from saltpeter.store.schema import LEDGER
 from saltpeter.store.sqlite import open_store
 from saltpeter.store.streams import OutputGap
@@ -111,7 +112,7 @@ async def test_one_who_stops_waiting_knows_what_became_of_it(tmp_path: Path) -> 
     written: list[str] = []
 
     async def commit(machine: str) -> None:
-        work = partial(ledger.record, events=[targeted(machine)])
+        work = partial(rules.record, facts=facts_of([targeted(machine)]))
         await store.ledger_writer.submit(store.places.ledger, work)
         written.append(machine)
 
