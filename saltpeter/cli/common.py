@@ -59,7 +59,7 @@ def plain_errors() -> Iterator[None]:
     if errors:
         each = list(_single(errors[0]))
         lost = all(isinstance(error, (DaemonUnreachable, ConnectionLost)) for error in each)
-        fail("; ".join(map(str, each)), EXIT_UNREACHABLE if lost else EXIT_FAILED)
+        fail("; ".join(dict.fromkeys(map(str, each))), EXIT_UNREACHABLE if lost else EXIT_FAILED)
 
 
 @contextmanager

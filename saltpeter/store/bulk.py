@@ -1,4 +1,4 @@
-"""Many rows with few statements: for each of them a thread gives Python's lock away, and waits to get it back."""
+"""Many rows with few statements, each of which costs about as much again whatever it does."""
 
 from __future__ import annotations
 

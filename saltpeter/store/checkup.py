@@ -6,13 +6,13 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from saltpeter.errors import StoreError
 from saltpeter.logs import fields
-from saltpeter.store.places import Places, note_damage, noted_damage, put_aside, size_of, sync
+from saltpeter.store.places import Places, noted_damage, put_aside, size_of
 from saltpeter.store.schema import LEDGER, OUTPUT, connect, connect_for_reading
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,11 @@ def damage(path: Path, within_s: float = CHECK_S) -> str:
 def replace(path: Path, found: str, at: datetime) -> Path:
     """Put the damaged database aside; whoever opens `path` next makes a new one. Returns where the old one is."""
     aside = put_aside(path, at)
-    sync(path.parent)
+    tell_replaced(path, found, aside)
+    return aside
+
+
+def tell_replaced(path: Path, found: str, aside: Path) -> None:
     log.error(
         "%s is damaged (%s); it is now %s, and a new one takes its place",
         path,
@@ -83,13 +87,10 @@ def replace(path: Path, found: str, at: datetime) -> Path:
         aside.name,
         extra=fields("store.corrupt", path=str(path), kept_as=str(aside), damage=found),
     )
-    return aside
 
 
 def give_up(path: Path, found: str) -> StoreError:
     """The error to end with when a database that nothing can replace meanwhile is damaged: the next start does."""
-    with suppress(OSError):  # then the next start has to find it for itself
-        note_damage(path, found)
     text = "%s is damaged (%s); the daemon ends, and at its next start a new one takes its place"
     log.critical(text, path, found, extra=fields("store.damaged", path=str(path), damage=found))
     return StoreError(f"{path} is damaged ({found}): start the daemon again, and it begins a new one")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from saltpeter.store import bulk
 
 
 class Fact(NamedTuple):
-    """What happened to a run ("" for none) or, where `machine` is given too, to an execution; the rest is as its kind
-    has it, `more` a JSON object where it is several things."""
+    """What happened to a run ("" for none) or, where `machine` is given too, to an execution, to each of several alike;
+    the rest is as its kind has it, `more` a JSON object where it is several things.
+    """
 
     kind: str
     run: str
     at_us: int
-    machine: str | None = None
+    machine: str | tuple[str, ...] | None = None
     attempt: int | None = None
     number: int | None = None
     text: str | None = None
@@ -33,7 +34,13 @@ def write(connection: sqlite3.Connection, facts: Sequence[Fact], rules: Mapping[
     """Write `facts` by `rules`: statements for each kind, in which `new` is the fact."""
     if connection.execute(_IS_THERE).fetchone() is None:
         _introduce(connection, rules)
-    bulk.insert(connection, "facts", facts)
+    bulk.insert(connection, "facts", list(_rows(facts)))
+
+
+def _rows(facts: Iterable[Fact]) -> Iterator[tuple[bulk.Value, ...]]:
+    for kind, run, at_us, machine, *rest in facts:
+        for each in machine if isinstance(machine, tuple) else (machine,):
+            yield (kind, run, at_us, each, *rest)
 
 
 def _introduce(connection: sqlite3.Connection, rules: Mapping[str, str]) -> None:

@@ -83,12 +83,10 @@ def _facts_of_run(event: _OfRun) -> Iterable[Fact]:
             slot_us = None if event.slot is None else to_us(event.slot)
             yield Fact("run_started", run, at_us, number=slot_us, text=clean(event.by), more=event.token, job=event.job)
         case Targeted():
-            for machine in event.machines:
-                yield Fact("targeted", run, at_us, machine)
+            yield Fact("targeted", run, at_us, tuple(event.machines))
         case Launched():
             yield Fact("launching", run, at_us, attempt=event.attempt, text=event.ticket)
-            for machine in event.machines:
-                yield Fact("launched", run, at_us, machine, event.attempt)
+            yield Fact("launched", run, at_us, tuple(event.machines), event.attempt)
         case KillRequested():
             more = json.dumps({"machines": event.machines, "signal": event.signal, "grace_s": event.grace_s})
             yield Fact("kill_requested", run, at_us, text=clean(event.by), more=more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import stat
@@ -14,14 +15,22 @@ from pathlib import Path
 import attrs
 
 from saltpeter.errors import StoreError
+from saltpeter.logs import fields
+
+log = logging.getLogger(__name__)
 
 LEDGER_FILE = "ledger.sqlite"
 OUTPUT_DIRECTORY = "output"
 SESSION_KEY_FILE = "session.key"  # who has it can log in as anybody: a backup must not hold it, and nobody misses it
 _LOCK = "store.lock"
+_LAST_WORDS = "store.writing.lock"
 _DAMAGED = ".damaged-"
 _NOTE = ".damage"  # beside a database that somebody has found damaged
 _JOURNALS = ("-wal", "-shm")
+
+
+def _absolute(path: Path) -> Path:
+    return path.absolute()
 
 
 @attrs.frozen
@@ -35,7 +44,7 @@ class Partition:
 
 @attrs.frozen
 class Places:
-    statedir: Path
+    statedir: Path = attrs.field(converter=_absolute)  # who writes has another working directory
     ledger: Path = attrs.field(init=False)
 
     @ledger.default
@@ -45,6 +54,11 @@ class Places:
     @property
     def lock(self) -> Path:
         return self.statedir / _LOCK
+
+    @property
+    def last_words(self) -> Path:
+        """The lock of the process that writes, which may outlive its daemon for a moment."""
+        return self.statedir / _LAST_WORDS
 
     def output(self, day: str) -> Path:
         return self.statedir / OUTPUT_DIRECTORY / f"output-{day}.sqlite"
@@ -76,19 +90,26 @@ class Places:
         return shutil.disk_usage(self.statedir).free
 
     @contextmanager
-    def occupied(self) -> Iterator[None]:
-        """Be the only one who writes here; the directories are made if need be.
+    def occupied(self) -> Iterator[int]:
+        """Be the only one who writes here; the directories are made if need be. Waits for what a daemon that died had
+        begun to write: the descriptor that this yields is to be held by the process that writes, till its end.
 
-        Raises StoreError when somebody else is, OSError when it cannot be.
+        Raises StoreError when somebody else is here, OSError when it cannot be.
         """
         self.statedir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the mode is for this one only
         self.output("").parent.mkdir(mode=0o700, exist_ok=True)
-        with self.lock.open("wb") as lock:
+        with self.lock.open("wb") as lock, self.last_words.open("wb") as last_words:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:
                 raise StoreError(f"{self.statedir} is in use by another saltpeter") from exc
-            yield
+            try:
+                fcntl.flock(last_words, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = "%s: waiting until what a daemon that died had begun to write is written"
+                log.warning(text, self.statedir, extra=fields("store.waits", path=str(self.statedir)))
+                fcntl.flock(last_words, fcntl.LOCK_EX)
+            yield last_words.fileno()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -119,14 +140,18 @@ class Places:
 
     def in_use(self) -> bool:
         """Is somebody writing here? Raises OSError where that cannot be said."""
-        try:
-            with self.lock.open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
+        return _is_locked(self.lock) or _is_locked(self.last_words)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def size_of(path: Path) -> int:
@@ -153,6 +178,7 @@ def put_aside(path: Path, at: datetime) -> Path:
         if (file := Path(f"{path}{suffix}")).exists():
             file.rename(f"{aside}{suffix}")
     Path(f"{path}{_NOTE}").unlink(missing_ok=True)
+    sync(path.parent)
     return aside
 
 

@@ -14,7 +14,7 @@ import trio
 
 from saltpeter.errors import StoreError
 from saltpeter.store.schema import connect_for_reading, pragma
-from saltpeter.store.writer import Work
+from saltpeter.store.scribe import Work
 
 MAX_THREADS = 2  # more would only take the processor from the loop
 MAX_IDLE = 6  # connections kept for later reads

@@ -54,10 +54,12 @@ from saltpeter.store.checkup import make_sure_of
 from saltpeter.store.forgetting import Doomed
 from saltpeter.store.ledger import facts_of
 from saltpeter.store.places import Places, size_of
+from saltpeter.store.process import writing
 from saltpeter.store.readers import Readers
 from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
+from saltpeter.store.scribe import Family, Work
 from saltpeter.store.streams import Addition, Note, Remark, Word
-from saltpeter.store.writer import Work, Writer
+from saltpeter.store.writer import Writer
 
 LEAVE_FREE = 64 * 1024**2  # bytes of the disk that are for the ledger only
 PATIENCE_S = 60.0  # for the ledger to begin writing something; what has begun is waited for
@@ -86,16 +88,17 @@ async def open_store(
     cannot be used, another process has it open, or a newer saltpeter has written it.
     """
     places = Places(statedir)
-    with await trio.to_thread.run_sync(_occupy, places, now(), version):
+    families = (
+        Family(LEDGER, version),
+        Family(OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, page_bytes=LARGE_PAGE),
+    )
+    async with _occupied(places, now, version) as lock, writing(families, holding=lock) as (ledger_lane, output_lane):
         store = SqliteStore(
             places,
-            ledger_writer=Writer(LEDGER, version, patience_s=PATIENCE_S, now=now),
-            output_writer=Writer(
-                OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, page_bytes=LARGE_PAGE, now=now
-            ),
+            ledger_writer=Writer(ledger_lane, patience_s=PATIENCE_S, now=now),
+            output_writer=Writer(output_lane, now=now),
         )
         store.ledger_writer.fares = store.output_writer.fares = lambda: fares(store.problem())
-        store.ledger_writer.seal = store.live
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.ledger_writer.run, name="write the ledger")
             nursery.start_soon(store.output_writer.run, name="write output")
@@ -107,16 +110,21 @@ async def open_store(
                 store.output_writer.close()
 
 
-def _occupy(places: Places, at: datetime, version: str) -> ExitStack:
-    """Make sure of the directory, of being alone in it, and of a usable ledger; leaving the stack lets go of it."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(places.occupied())
-            _warn_if_open(places)
-            make_sure_of(places, at, version)
-        except (OSError, sqlite3.Error) as exc:
-            raise StoreError(f"{places.statedir} cannot be used: {exc}") from exc
-        return stack.pop_all()
+@asynccontextmanager
+async def _occupied(places: Places, now: Callable[[], datetime], version: str) -> AsyncIterator[int]:
+    with ExitStack() as held:
+        yield await trio.to_thread.run_sync(_occupy, held, places, now(), version)
+
+
+def _occupy(held: ExitStack, places: Places, at: datetime, version: str) -> int:
+    """Make sure of the directory, of being alone in it, and of a usable ledger. Returns the lock of who writes."""
+    try:
+        lock = held.enter_context(places.occupied())
+        _warn_if_open(places)
+        make_sure_of(places, at, version)
+    except (OSError, sqlite3.Error) as exc:
+        raise StoreError(f"{places.statedir} cannot be used: {exc}") from exc
+    return lock
 
 
 def _warn_if_open(places: Places) -> None:
@@ -148,16 +156,14 @@ class SqliteStore:
             if isinstance(event, RunStarted):
                 self._remember_day(event.run, codec.day(event.at))
 
-    def live(self, connection: sqlite3.Connection, at: datetime) -> None:
-        """What is written shows that the daemon lives, once it has begun to."""
-        if self._life is not None:
-            lives.mark(connection, self._life, at)
-
     async def seen(self, at: datetime, *, ending: bool = False) -> None:
-        """The daemon lives at `at`, and stops then if it is `ending`."""
-        self._life = await self.ledger_writer.submit(
-            self.places.ledger, partial(lives.see, life=self._life, at=at, ending=ending)
-        )
+        """The daemon lives at `at`, and stops then if it is `ending`.
+
+        From the first time on, whatever is written to the ledger shows that it lives.
+        """
+        see = partial(lives.see, life=self._life, at=at, ending=ending)
+        self._life = await self.ledger_writer.submit(self.places.ledger, see)
+        self.ledger_writer.seal = partial(lives.mark, life=self._life)
 
     async def remove_output(self, day: str) -> None:
         """Forget all output of the runs of that day."""

@@ -15,7 +15,7 @@ import trio
 
 from saltpeter.domain.events import ExecutionId
 from tests.faults.fleet import Fleet, Work
-from tests.helpers.daemon import Process, eventually, kill
+from tests.helpers.daemon import Process, eventually, kill, processes
 
 PAUSE_S = (0.1, 1.2)  # between two faults
 DOWN_S = (0.0, 3.0)  # a daemon stays away
@@ -85,6 +85,7 @@ class Campaign:
             (2, self.kill_launching_daemon),
             (1, self.kill_starting_daemon),
             (1, self.stop_daemon),
+            (1, self.kill_who_writes),
             (2, self.kill_reporter),
             (1, self.kill_supervisor),
             (1, self.kill_wrapper),
@@ -128,6 +129,16 @@ class Campaign:
         with trio.fail_after(20):
             assert await self.fleet.stop() == 0
         await trio.sleep(self.chance.uniform(*DOWN_S))
+        await self.fleet.start()
+
+    async def kill_who_writes(self) -> None:
+        """The daemon ends with its store."""
+        daemon = self.fleet.daemon.process
+        for each in processes():
+            if each.parent == daemon.pid and "saltpeter.store.worker" in each.arguments:
+                kill(each.pid)
+        await eventually(lambda: daemon.poll() is not None)
+        assert daemon.returncode > 0
         await self.fleet.start()
 
     async def fill_disk(self) -> None:

@@ -161,7 +161,10 @@ async def test_nothing_is_put_back_over_a_store_or_from_a_broken_file(tmp_path: 
     for bad in (cut, tmp_path / "bad.tar", garbage, archive(tmp_path / "other.tar", ("hello.txt", b"hello"))):
         with pytest.raises(StoreError, match=rf"(?s){bad.name}.*|ledger\.sqlite"):
             restore(copy, bad, quietly)
-        assert (names(copy.statedir), names(copy.statedir / "output")) == (["output", "store.lock"], [])
+        assert (names(copy.statedir), names(copy.statedir / "output")) == (
+            ["output", "store.lock", "store.writing.lock"],
+            [],
+        )
     assert restore(copy, file, quietly) == 2
 
 
