@@ -73,7 +73,7 @@ async def commits_of(machines: int) -> Counter[str]:
 
 async def test_commits_of_a_run_grow_with_its_machines_and_no_faster(autojump_clock: MockClock) -> None:
     few, many = await commits_of(10), await commits_of(100)
-    assert many["commit"] - few["commit"] == 3 * 90  # confirmed, started, ended
+    assert many["commit"] - few["commit"] == 3 * 90  # confirmed by Salt, started a while later, ended
     assert few["commit"] - 3 * 10 <= 3  # its start with its targets and their launch, its end; the job's first mention
     assert many["append"] == 100
 

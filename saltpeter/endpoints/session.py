@@ -178,7 +178,6 @@ class Session:
             await self._backlog.put(verdict)
 
     async def _persist(self) -> None:
-        await self._watch.bind()  # not before the connect is acked: a full disk must not make the machine count as lost
         while messages := await self._backlog.take():
             for message in merged(messages):
                 await self._act(message)

@@ -37,6 +37,7 @@ from sp_wrapper import wire
 
 log = logging.getLogger(__name__)
 
+TOGETHER_S = 0.05  # a command that starts so soon after its wrapper is told of with it
 REDIAL_S = 30.0  # a wrapper without a daemon waits at most so long before it dials again
 _PAUSING = {"STOP": True, "CONT": False}
 LOG_CHARS = 1024 * 1024  # of a wrapper's own events, in one life of the daemon
@@ -66,7 +67,7 @@ class Watch(Protocol):
     """What the machines endpoint does with one execution. Found through `Roster.find`.
 
     `connected` and `beat` never await. The others return once the fact is durable, so that the endpoint
-    may ack.
+    may ack; and with it whose secret counts.
     """
 
     @property
@@ -82,9 +83,6 @@ class Watch(Protocol):
     def disconnected(self, link: Link) -> None: ...
 
     def beat(self, heartbeat: wire.Heartbeat) -> None: ...
-
-    async def bind(self) -> None:
-        """Make durable whose secret counts. To be done before anything else that is acked but the connect."""
 
     async def secrets(self) -> wire.Secrets:
         """What a wrapper is told that waits for its command's secrets; may take as long as reading them does."""
@@ -149,7 +147,7 @@ class Execution:
     link: Link | None = attrs.field(default=None, init=False)
     _timeout: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _lease: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    _confirmed_at: datetime | None = attrs.field(default=None, init=False)
+    _confirmed: bool = attrs.field(default=False, init=False)
     _left_s: float | None = attrs.field(default=None, init=False)  # until the timeout, while paused
     _report: Outcome | None = attrs.field(default=None, init=False)
     _reported: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -157,9 +155,9 @@ class Execution:
     _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
     _order: wire.Kill | None = attrs.field(default=None, init=False)
     _bound: str = attrs.field(default="", init=False)  # the digest of its wrapper's secret
-    _known_confirmed: bool = attrs.field(default=False, init=False)  # to the ledger
-    _known_bound: bool = attrs.field(default=False, init=False)  # the same
-    _noting: trio.Event | None = attrs.field(default=None, init=False)  # while either of the two is written down
+    _untold: list[LedgerEvent] = attrs.field(factory=list, init=False)  # what the ledger is still to be told
+    _telling: trio.Event | None = attrs.field(default=None, init=False)  # while it is
+    _goes_on: trio.Event = attrs.field(factory=trio.Event, init=False)  # its command has started, or all has ended
     _heard: bool = attrs.field(default=False, init=False)  # the machine's own last word is durable
     _log_left: int = attrs.field(default=LOG_CHARS, init=False)
     _begun: bool = attrs.field(default=False, init=False)  # its command has been seen to start
@@ -172,7 +170,7 @@ class Execution:
     @property
     def confirmed(self) -> bool:
         """It has been seen to start."""
-        return self._confirmed_at is not None
+        return self._confirmed
 
     @property
     def reported(self) -> bool:
@@ -184,7 +182,8 @@ class Execution:
     def confirm(self) -> None:
         """It has started on the machine: phase 2, and with it the timeout and the lease, begins."""
         if not self.settled.is_set():
-            self._confirmed_at = self.now()
+            self._confirmed = True
+            self._untold.append(Confirmed(execution=self.id, at=self.now()))
             self._enter_phase_2(self.job.timeout_s)
             self.renew()
 
@@ -194,7 +193,7 @@ class Execution:
         self._begun = state.started_at is not None
         self._length = None
         self.outcome = state.outcome
-        self._bound, self._known_bound = state.bound, bool(state.bound)
+        self._bound = state.bound
         self._heard = state.late is not None or (state.outcome is not None and state.outcome.by_machine)
         if state.outcome is not None:
             self._report = state.late or (state.outcome if state.outcome.by_machine else None)
@@ -216,6 +215,7 @@ class Execution:
             self._report = report
             self._reported.set()
             self.settled.set()
+            self._goes_on.set()
 
     def renew(self) -> None:
         """It has given a sign of life."""
@@ -236,7 +236,10 @@ class Execution:
     async def follow(self) -> Outcome:
         """Wait for the end, through both phases. Outside cancellation (a kill) passes through."""
         await self.settled.wait()
-        await self.bind()
+        if self._untold:
+            with trio.move_on_after(TOGETHER_S):
+                await self._goes_on.wait()
+        await self.tell_the_ledger()
         try:
             with self._timeout, self._lease:
                 return await self._reported_outcome()
@@ -283,6 +286,7 @@ class Execution:
         at = self.now()
         if outcome.text:
             await self.note(outcome.text)
+        await self.tell_the_ledger()
         await self.record.surely(Ended(execution=self.id, outcome=outcome, at=at))
         log.info(
             "WebSocket: Updated state for %s[%s] with endtime=%s, retcode=%d",
@@ -341,31 +345,25 @@ class Execution:
         A wrapper that knows of none is heard as long as none has been shown.
         """
         shown = hashlib.sha256(secret.encode()).hexdigest() if secret else ""
-        self._bound = self._bound or shown
+        if shown and not self._bound:
+            self._bound = shown
+            self._untold.append(Bound(execution=self.id, digest=shown, at=self.now()))
         return hmac.compare_digest(self._bound, shown)
 
-    async def bind(self) -> None:
-        """Make durable whose secret counts, and that it has started: in one commit where both are news."""
-        while news := self._news():  # again, for more may come to be known meanwhile
-            if self._noting is not None:
-                await self._noting.wait()
+    async def tell_the_ledger(self) -> None:
+        """Make durable that it is there, whose secret counts and that its command has started, where that is news."""
+        while self._untold:  # again, for more may come to be known meanwhile
+            if self._telling is not None:
+                await self._telling.wait()
                 continue
-            self._noting = trio.Event()
+            self._telling = trio.Event()
+            news = tuple(self._untold)
             try:
                 await self.record.surely(*news)
+                del self._untold[: len(news)]
             finally:
-                self._noting.set()
-                self._noting = None
-            self._known_confirmed |= any(isinstance(event, Confirmed) for event in news)
-            self._known_bound |= any(isinstance(event, Bound) for event in news)
-
-    def _news(self) -> list[LedgerEvent]:
-        news: list[LedgerEvent] = []
-        if self._confirmed_at is not None and not self._known_confirmed:
-            news.append(Confirmed(execution=self.id, at=self._confirmed_at))
-        if self._bound and not self._known_bound:
-            news.append(Bound(execution=self.id, digest=self._bound, at=self.now()))
-        return news
+                self._telling.set()
+                self._telling = None
 
     def connected(self, link: Link, hello: wire.Connect) -> None:
         self.link = link
@@ -412,7 +410,9 @@ class Execution:
         self.renew()
         self._begun = True
         at = start.started or self.now()
-        await self.record.surely(Started(execution=self.id, pid=start.pid, version=start.version, at=at))
+        self._untold.append(Started(execution=self.id, pid=start.pid, version=start.version, at=at))
+        self._goes_on.set()
+        await self.tell_the_ledger()
 
     async def length(self) -> int:
         if self._length is None:
@@ -423,6 +423,7 @@ class Execution:
         if self._heard:
             return await self.length()
         self.renew()
+        await self.tell_the_ledger()
         offset = output.offset if output.offset is not None else await self.length()
         store, limit = self.record.store, self.job.output_limit
         self._length = length = await persistently(
@@ -436,6 +437,7 @@ class Execution:
         return length
 
     async def log(self, log: wire.Log) -> None:
+        await self.tell_the_ledger()
         text = log.text[: self._log_left]
         self._log_left -= len(text)
         if text:
@@ -446,6 +448,7 @@ class Execution:
         """The first word that is heard counts; after it the execution's token opens nothing any more."""
         if self._heard:
             return
+        await self.tell_the_ledger()
         report = outcomes.reported(complete)
         if self.outcome is None:
             self.finish(report)

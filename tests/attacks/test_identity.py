@@ -96,7 +96,7 @@ async def test_nobody_is_first_for_another_machine(keys: Keys, autojump_clock: M
             with pytest.raises(NotProven):
                 await b.roster.find(run, "m1", 1, token, "theirs", proof=proof)
         execution = await b.roster.find(run, "m1", 1, token, "its own", proof=keys.proof(m1, "its own"))
-        await execution.bind()
+        await execution.tell_the_ledger()
         assert await b.roster.find(run, "m1", 1, token, "its own") is execution, "once is enough"
         with pytest.raises(BadToken):
             await b.roster.find(run, "m1", 1, token, "theirs", proof=keys.proof(m1, "its own"))

@@ -47,7 +47,7 @@ async def test_who_speaks_for_a_machine_goes_on_doing_so(autojump_clock: MockClo
     async with bottle(job(), machines=machines, store=store) as b:
         run, token = await begun(b, "m1", "m2")
         execution = await b.roster.find(run, "m1", 1, token, "its own")
-        await execution.bind()
+        await execution.tell_the_ledger()
         assert await b.roster.find(run, "m1", 1, token, "its own") is execution
         for secret in ("another's", "", "its own "):
             with pytest.raises(BadToken):
@@ -69,7 +69,7 @@ async def test_who_speaks_for_a_machine_goes_on_doing_so(autojump_clock: MockClo
 async def test_the_secret_itself_is_written_down_nowhere(autojump_clock: MockClock) -> None:
     async with bottle(job()) as b:
         run, token = await begun(b)
-        await (await b.roster.find(run, "m1", 1, token, "its own")).bind()
+        await (await b.roster.find(run, "m1", 1, token, "its own")).tell_the_ledger()
         assert "its own" not in repr(b.store.events)
         assert "its own" not in repr(wire.Connect(secret="its own"))
 

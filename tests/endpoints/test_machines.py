@@ -52,9 +52,6 @@ class Watched:
     def beat(self, heartbeat: wire.Heartbeat) -> None:
         self.beats.append(trio.current_time())
 
-    async def bind(self) -> None:
-        await trio.lowlevel.checkpoint()
-
     async def secrets(self) -> wire.Secrets:
         await trio.sleep(self.reading_s)
         self.told.append("secrets")

@@ -1,4 +1,4 @@
-"""That it has started and whose secret counts are written down together, and neither is forgotten for the other."""
+"""What a wrapper shows and says at first is written down together, and nothing of it is forgotten for the rest."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from saltpeter.domain.events import Bound, Confirmed, ExecutionId
-from saltpeter.domain.outcome import LEASE_S
+from saltpeter.domain.events import Bound, Confirmed, Ended, ExecutionId, Started
+from saltpeter.domain.outcome import KILLED, LEASE_S
 from saltpeter.domain.state import State
 from saltpeter.engine.board import Board
-from saltpeter.engine.execution import Execution
+from saltpeter.engine.execution import TOGETHER_S, Execution
 from saltpeter.engine.leases import Leases
 from saltpeter.engine.record import Recorder
+from sp_wrapper import wire
 from tests.helpers.bottle import NOON, NoCopy, job
 from tests.helpers.memory_store import NO_CONFIG, MemoryStore
 
@@ -49,8 +50,8 @@ async def test_both_are_one_commit_whoever_asks_first(autojump_clock: MockClock)
     confirm(execution)
     recognise(execution)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(execution.bind)
-        nursery.start_soon(execution.bind)
+        nursery.start_soon(execution.tell_the_ledger)
+        nursery.start_soon(execution.tell_the_ledger)
     assert {type(event) for event in store.events} == {Confirmed, Bound}
     assert (len(store.events), trio.current_time()) == (2, 1.0)
 
@@ -61,9 +62,46 @@ async def test_what_is_learnt_meanwhile_is_written_next(autojump_clock: MockCloc
     execution = of(store)
     first(execution)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(execution.bind)
+        nursery.start_soon(execution.tell_the_ledger)
         await trio.sleep(0.5)
         second(execution)
-        nursery.start_soon(execution.bind)
+        nursery.start_soon(execution.tell_the_ledger)
     assert {type(event) for event in store.events} == {Confirmed, Bound}
     assert (len(store.events), trio.current_time()) == (2, 2.0)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.8 * TOGETHER_S])
+async def test_a_command_that_starts_at_once_is_told_of_with_its_wrapper(
+    autojump_clock: MockClock, after_s: float
+) -> None:
+    store = MemoryStore(commit_s=1.0)
+    execution = of(store)
+    recognise(execution)
+    confirm(execution)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(execution.follow)
+        await trio.sleep(after_s)
+        await execution.started(wire.Start(pid=7, version="1"))
+        assert [type(event) for event in store.events] == [Bound, Confirmed, Started]
+        assert trio.current_time() == after_s + 1.0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_command_that_takes_its_time_keeps_nothing_back(autojump_clock: MockClock) -> None:
+    store = MemoryStore(commit_s=1.0)
+    execution = of(store)
+    recognise(execution)
+    confirm(execution)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(execution.follow)
+        await trio.sleep(TOGETHER_S + 1.5)
+        assert [type(event) for event in store.events] == [Bound, Confirmed]
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_end_that_comes_first_is_told_last(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    execution = of(store)
+    confirm(execution)
+    await execution.conclude(KILLED)
+    assert [type(event) for event in store.events] == [Confirmed, Ended]
