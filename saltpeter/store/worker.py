@@ -17,9 +17,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from saltpeter.store import forgetting, lives, rules, streams
 from saltpeter.store.scribe import Family, Group, Scribe
 
 SIZE = struct.Struct("!Q")  # before each message: how many bytes it has
+TASKS = (forgetting, lives, rules, streams)  # loaded at the start: later another version may be installed there
 
 
 def packed(message: object) -> bytes:
