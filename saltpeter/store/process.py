@@ -47,8 +47,7 @@ class Lane:
         """
         with _ended_otherwise():
             await self._stream.send_all(worker.packed(group))
-            [size] = worker.SIZE.unpack(await self._exactly(worker.SIZE.size))
-            report = worker.unpacked(await self._exactly(size))
+            report = worker.unpacked(await self._answer())
         if isinstance(report, Exception):
             raise report
         assert isinstance(report, Report)  # noqa: S101  nothing else is ever sent
@@ -58,14 +57,18 @@ class Lane:
         """Nothing more comes."""
         self._stream.socket.close()
 
-    async def _exactly(self, size: int) -> bytearray:
-        data = bytearray()
+    async def _answer(self) -> memoryview:
+        """The next message, which is the only one under way."""
+        head = worker.SIZE.size
+        data, size = bytearray(), head
         while len(data) < size:
-            more = await self._stream.receive_some(min(size - len(data), _READ_BYTES))
+            more = await self._stream.receive_some(_READ_BYTES)
             if not more:
                 raise trio.BrokenResourceError("no more to come")
             data += more
-        return data
+            if len(data) >= head:
+                size = head + worker.SIZE.unpack_from(data)[0]
+        return memoryview(data)[head:]
 
 
 @contextmanager

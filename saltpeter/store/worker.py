@@ -29,7 +29,7 @@ def packed(message: object) -> bytes:
     return SIZE.pack(len(data)) + data
 
 
-def unpacked(data: bytes | bytearray) -> Any:
+def unpacked(data: bytes | memoryview) -> Any:
     """A message without its size. It comes from nobody but the other half of this program."""
     return pickle.loads(data)  # noqa: S301  as said
 
