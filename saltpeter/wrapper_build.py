@@ -32,10 +32,20 @@ BUNDLED = (
 LEFT_OUT = ("tests", "_tests", "testing", "_tools", "__pycache__")  # directories
 PATHS_OF_PYTHON = ("python3", "/usr/bin/python3", "/usr/local/bin/python3", "/opt/saltstack/salt/bin/python3")
 
+# By a descriptor, because a reporter may be loaded long after the file was replaced by a newer version. For any Python.
+START = (
+    "import os; archive = os.open(sys.argv[0], os.O_RDONLY); parts = 'py%d%d' % sys.version_info[:2], 'lib';"
+    " sys.path[:0] = ['/proc/self/fd/%d/%s' % (archive, part) for part in parts];"
+    " from sp_wrapper.boot import main; main(archive)"
+)
+
+# Given a file, Python would load runpy first, and read the archive's directory once more than it has to.
 HEADER = f"""#!/bin/sh
 # saltpeter's wrapper: runs one command and reports it. A zip archive follows these lines.
 for python in {" ".join(PATHS_OF_PYTHON)}; do
-    if command -v "$python" >/dev/null 2>&1; then exec "$python" -I -S "$0" "$@"; fi
+    if command -v "$python" >/dev/null 2>&1; then
+        exec "$python" -I -S -c "import sys; del sys.argv[0]; {START}" "$0" "$@"
+    fi
 done
 echo "sp_wrapper: no python3 was found on this machine ($PATH); Python 3.10 or newer is needed" >&2
 exit 1
@@ -64,7 +74,7 @@ def build(target: Path, pythons: Sequence[str] = (sys.executable,), wrapper: Pat
     """
     modules = _modules(wrapper or _installed_wrapper())
     contents = {f"lib/{name}": path.read_bytes() for name, path in modules.items()}
-    contents["__main__.py"] = modules["sp_wrapper/boot.py"].read_bytes()
+    contents["__main__.py"] = f"import sys; del sys.path[0]; {START}".encode()
     contents |= _licences()
     for python in pythons:
         contents |= _compiled(python, modules)
@@ -136,6 +146,7 @@ def _write(target: Path, contents: Mapping[str, bytes]) -> None:
 
 def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
+    # What every start loads is not compressed: it would take a tenth of the time to the command, and to the connection.
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith(".pyc") else zipfile.ZIP_DEFLATED
     entry.external_attr = (stat.S_IFREG | 0o644) << 16
     return entry

@@ -14,10 +14,12 @@ import pytest
 import sp_wrapper
 from saltpeter.wrapper_build import HEADER, BuildError, build
 from sp_wrapper import wire
+from sp_wrapper.codes import ERROR
 from tests.wrapper.conftest import Machine
 from tests.wrapper.daemon import Daemon
 
 PYENV = sorted(str(path) for path in Path.home().glob(".pyenv/versions/*/bin"))
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
 SEARCH = os.pathsep.join([*PYENV, os.environ["PATH"]])
 
 
@@ -28,7 +30,7 @@ def python(version: str) -> str:
     return found
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", SUPPORTED)
 async def test_it_runs_on_every_supported_python(
     tmp_path: Path, wrapper_file: Path, daemon: Daemon, version: str
 ) -> None:
@@ -84,6 +86,31 @@ def test_connecting_looks_up_no_versions_of_what_is_installed(wrapper_file: Path
         " assert 'importlib.metadata' not in sys.modules; from importlib.metadata import files"
     )
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+
+
+def test_little_is_loaded_before_the_command_starts(tmp_path: Path, wrapper_file: Path) -> None:
+    """Each of these has taken milliseconds from the start of every command. An order that is none comes as far."""
+    shim = tmp_path / "python3"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -X importtime "$@"\n')
+    shim.chmod(0o755)
+    done = subprocess.run([wrapper_file], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == ERROR
+    assert "sp_wrapper.main" in loaded
+    assert not loaded & {"runpy", "zlib", "enum", "signal", "ctypes", "re", "json", "typing", "socket", "subprocess"}
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_signals_and_orphans_need_no_classes_around_them(wrapper_file: Path, version: str) -> None:
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(wrapper_file / 'lib')!r}); from sp_wrapper import kernel\n"
+        "kernel.adopt_orphans()\n"
+        "if os.fork() == 0: os.fork(); os._exit(0)\n"
+        "os.wait(); os.wait()\n"  # the second is for a grandchild
+        "assert not {'ctypes', 'enum'} & set(sys.modules)\n"
+        "import signal; assert kernel.SIGNALS == signal.Signals.__members__\n"
+    )
+    subprocess.run([python(version), "-I", "-S", "-c", code], check=True)
 
 
 def test_what_is_in_it(wrapper_file: Path) -> None:

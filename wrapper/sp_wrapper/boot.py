@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""The first lines of the wrapper's file: make sure of the Python, then go."""
+"""What the wrapper's file runs first: make sure of the Python, then go."""
 
 import os
 import sys
@@ -44,32 +44,14 @@ def run_elsewhere(file):
                 os.execv(path, [path, "-I", "-S", file] + sys.argv[1:])
 
 
-def has(folder):
-    """Does the archive hold modules that were compiled for this Python?"""
-    from zipimport import ZipImportError, zipimporter
-
-    try:
-        return zipimporter(folder).find_spec("sp_wrapper") is not None
-    except ZipImportError:
-        return False
-
-
-def main(file):
+def main(archive):
+    """`archive` is the descriptor that we were loaded from."""
     if sys.version_info < OLDEST:
-        run_elsewhere(file)
+        run_elsewhere(os.path.abspath(sys.argv[0]))
         sys.exit(
             "sp_wrapper: Python 3.10 or newer is needed; {0} is {1} and no newer one was found on this machine."
             " Install one, or Salt's own package, which brings one.".format(sys.executable, sys.version.split()[0])
         )
-    # By its descriptor, because a reporter may be loaded long after the file was replaced by a newer version.
-    archive = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    root = "/proc/self/fd/{0}".format(archive)
-    compiled = "{0}/py{1}{2}".format(root, *sys.version_info)
-    sys.path[0:1] = [compiled if has(compiled) else root + "/lib", root]
     from sp_wrapper.main import main as run
 
     sys.exit(run(sys.argv[1:], archive))
-
-
-if __name__ == "__main__":
-    main(os.path.abspath(sys.argv[0]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import signal
 from collections.abc import Mapping
 
+from sp_wrapper.kernel import signal
 from sp_wrapper.order import FOR_COMMAND, Order
 
 TYPE_CHECKING = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -112,8 +113,10 @@ def supervise(own: claim.Claim, order: Order, environ: Mapping[str, str], job_lo
 def report(job: Job, supervisor: socket.socket, gate: int | None) -> int:
     if gate is not None:
         os.read(gate, 1)
+    gc.disable()  # there is no garbage yet, and looking for it among all the modules takes long
     from sp_wrapper import reporter  # noqa: PLC0415 - the network stack, in the reporter's own process only
 
+    gc.enable()
     return reporter.report(job, supervisor)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections import namedtuple
 from collections.abc import Mapping
 from math import inf
+
+from sp_wrapper.kernel import SIGNALS, signal
 
 MIB = 1024 * 1024
 
@@ -98,8 +99,7 @@ def signal_number(name: str) -> int | None:
     """The number of `TERM`, `SIGTERM` or `15`; None for what is no signal."""
     if name.isdecimal():
         return int(name) if 0 < int(name) < signal.NSIG else None
-    member = signal.Signals.__members__.get(name.upper()) or signal.Signals.__members__.get("SIG" + name.upper())
-    return None if member is None else int(member)
+    return SIGNALS.get(name.upper()) or SIGNALS.get("SIG" + name.upper())
 
 
 def _needed(environ: Mapping[str, str], key: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 from collections.abc import Callable, Iterable
 from math import inf
 
 from sp_wrapper import channel
 from sp_wrapper.detach import close_all_but
 from sp_wrapper.journal import Journal
+from sp_wrapper.kernel import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing socket would delay the command

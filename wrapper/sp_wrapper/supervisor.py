@@ -7,11 +7,9 @@ All waiting happens in one place (`run`); what is due when is in the objects tha
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import select
-import signal
 import time
 from collections.abc import Callable, Mapping
 from math import inf
@@ -19,6 +17,7 @@ from math import inf
 from sp_wrapper import __version__, channel, claim, spool, tree
 from sp_wrapper.child import StartError, start
 from sp_wrapper.codes import ERROR, KILLED, TIMED_OUT
+from sp_wrapper.kernel import adopt_orphans, signal
 from sp_wrapper.order import Order
 from sp_wrapper.reporters import Reporters
 from sp_wrapper.timer import Timer
@@ -27,7 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sp_wrapper.mask import Mask
 
-PR_SET_CHILD_SUBREAPER = 36
 READ_SIZE = 256 * 1024
 DRAIN_S = 0.5  # how long a background child that holds the pipe may delay the end
 KILL_STEP_S = 0.05
@@ -73,7 +71,7 @@ class Supervisor:
 
     def start(self, now: Callable[[], float] = time.monotonic) -> None:
         """Start the command, then the first reporter; where the command needs secrets, the reporter gets them first."""
-        _adopt_orphans()
+        adopt_orphans()
         self.wake = _catch_signals(self._ask_to_end)
         if self.order.secrets:
             self._wait_for_secrets(now())
@@ -327,11 +325,6 @@ class Supervisor:
 
 def _not_started(why: str) -> dict[str, object]:
     return {"retcode": ERROR, "outcome": "error", "error": f"the command was not started: {why}"}
-
-
-def _adopt_orphans() -> None:
-    """Daemonised children of the command become ours, so that a kill finds them."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _catch_signals(kill: Callable[[], None]) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections import namedtuple
 from collections.abc import Callable, Iterable
+
+from sp_wrapper.kernel import signal
 
 DEAD = "ZX"  # a zombie does nothing any more; only its parent can remove it
 FORCED_S = 1.0  # how long KILL may take to work, before what is left is called a survivor
