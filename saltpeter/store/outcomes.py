@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import cattrs.preconf.json
 
+from saltpeter import jsontext
 from saltpeter.domain.outcome import Outcome
 
 _JSON = cattrs.preconf.json.make_converter(omit_if_default=True)
@@ -17,4 +18,4 @@ def dump_outcome(outcome: Outcome) -> str:
 
 @lru_cache(maxsize=1024)  # most machines of a run end alike
 def load_outcome(text: str | None) -> Outcome | None:
-    return None if text is None else _JSON.loads(text, Outcome)
+    return None if text is None else _JSON.structure(jsontext.load(text), Outcome)

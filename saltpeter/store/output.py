@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from saltpeter.domain.events import ExecutionId
+from saltpeter.domain.state import ExecutionState
 from saltpeter.engine.storage import LogLine, Piece
 from saltpeter.store.codec import from_us
 from saltpeter.store.streams import INDEX_BITS, StreamName
+
+# By run, machine and attempt: of thousands, their ids would take longer to make and to look up.
+Lengths: TypeAlias = Mapping[tuple[str, str, int], int]
 
 
 def name_of(execution: ExecutionId) -> StreamName:
@@ -21,9 +27,19 @@ def length(connection: sqlite3.Connection, execution: ExecutionId) -> int:
     return 0 if row is None else int(row[0])
 
 
-def lengths(connection: sqlite3.Connection, run: str) -> dict[ExecutionId, int]:
-    rows = connection.execute("SELECT machine, attempt, length FROM streams WHERE run = ?", [run])
-    return {ExecutionId(run, machine, attempt): size for machine, attempt, size in rows}
+def lengths(connection: sqlite3.Connection, runs: Iterable[str]) -> Lengths:
+    """What each execution of `runs` wrote."""
+    query = "SELECT machine, attempt, length FROM streams WHERE run = ?"
+    return {
+        (run, machine, attempt): size for run in runs for machine, attempt, size in connection.execute(query, [run])
+    }
+
+
+def set_lengths(executions: Iterable[ExecutionState], lengths: Lengths) -> None:
+    """`executions` were made anew, so nothing is to be done where nothing was written."""
+    for execution in executions if lengths else ():
+        id = execution.id
+        execution.output_length = lengths.get((id.run, id.machine, id.attempt), 0)
 
 
 def pieces(connection: sqlite3.Connection, execution: ExecutionId, first: int, limit: int) -> list[Piece]:

@@ -277,9 +277,9 @@ class SqliteStore:
 
     async def attempts(self, run: str) -> Sequence[ExecutionState]:
         found = await self._read_ledger(lambda connection: history.attempts(connection, run))
-        lengths: dict[ExecutionId, int] = await self._read_output(ExecutionId(run, ""), _lengths_of([run]), {})
-        for execution in found:
-            execution.output_length = lengths.get(execution.id, 0)
+        work = partial(output.lengths, runs=[run])
+        lengths: output.Lengths = await self._read_output(ExecutionId(run, ""), work, {})
+        output.set_lengths(found, lengths)
         return found
 
     async def launches(self, run: str) -> Sequence[Launched]:
@@ -362,17 +362,9 @@ class SqliteStore:
             self._remember_day(run.id, day)
             by_day.setdefault(day, []).append(run)
         for day, of_it in by_day.items():
-            lengths: dict[ExecutionId, int] = await self._read_day(day, _lengths_of([run.id for run in of_it]), {})
+            lengths: output.Lengths = await self._read_day(
+                day, partial(output.lengths, runs=[run.id for run in of_it]), {}
+            )
             for run in of_it:
-                for execution in run.executions.values():
-                    execution.output_length = lengths.get(execution.id, 0)
+                output.set_lengths(run.executions.values(), lengths)
         return runs
-
-
-def _lengths_of(runs: Sequence[str]) -> Work[dict[ExecutionId, int]]:
-    """What each execution of `runs` wrote."""
-
-    def work(connection: sqlite3.Connection) -> dict[ExecutionId, int]:
-        return {each: size for run in runs for each, size in output.lengths(connection, run).items()}
-
-    return work

@@ -28,7 +28,6 @@ from saltpeter.endpoints.auth import Gate, NoTokens
 from saltpeter.endpoints.control import ControlEndpoint
 from saltpeter.endpoints.http import Front
 from saltpeter.endpoints.readiness import Check
-from saltpeter.endpoints.records import tally
 from saltpeter.endpoints.strangers import MOST
 from saltpeter.engine.board import Board
 from saltpeter.engine.commands import HandedOver
@@ -108,7 +107,7 @@ class Shelf:
         return of_it[:limit]
 
     async def tallies(self, runs: Sequence[str]) -> Mapping[str, Tally]:
-        return {run.id: tally(run.executions.values()) for run in self._runs() if run.id in runs}
+        return {run.id: Tally(len(run.executions), run.failed) for run in self._runs() if run.id in runs}
 
     async def stretches(
         self, since: datetime, until: datetime, limit: int, among: Collection[str] | None = None

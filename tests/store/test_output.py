@@ -64,7 +64,7 @@ def test_the_attempts_and_machines_of_a_run_do_not_mix(day: sqlite3.Connection) 
     for execution, data in ((HERE, b"one"), (RETRY, b"two!"), (THERE, b"three"), (HERE, b"one more")):
         append(day, execution, 0, data)
     assert [text(day, each) for each in (HERE, RETRY, THERE)] == [b"one more", b"two!", b"three"]
-    assert output.lengths(day, HERE.run) == {HERE: 8, RETRY: 4, THERE: 5}
+    assert output.lengths(day, [HERE.run]) == {name_of(HERE): 8, name_of(RETRY): 4, name_of(THERE): 5}
     assert output.length(day, ExecutionId("backup_1", "db01")) == 0
 
 
