@@ -22,7 +22,8 @@ RESCUE_S = 30.0  # for reading what is left of a damaged ledger
 SMALL = 32 * 1024**2  # bytes; so much is checked in full, the indexes against their tables too
 NEWEST = 2  # days of output that are looked at: those still written to
 
-_SIGNS_OF_DAMAGE = ("malformed", "not a database")
+# "malformed" alone is said of JSON, too, which is no fault of the file's.
+_SIGNS_OF_DAMAGE = ("disk image is malformed", "malformed database schema", "not a database")
 
 # Ascending from what others refer to.
 _TABLES = ("jobs", "runs", "launches", "executions", "kills", "holds", "passed", "lives")

@@ -137,7 +137,7 @@ async def test_a_ledger_that_is_damaged_while_the_daemon_runs_ends_it(
     places = await fill(tmp_path, runs=1)
     with pytest.raises(ExceptionGroup) as raised:
         await _write_to_a_damaged_ledger(places)
-    assert raised.group_contains(StoreError, match="ledger.sqlite is damaged .*start the daemon again", depth=1)
+    assert raised.group_contains(StoreError, match="ledger.sqlite is damaged .*start the daemon again")
     monkeypatch.setattr(checkup, "damage", lambda *_: "")  # a check that is too short for a large ledger
     async with open_store(tmp_path) as store:
         [aside] = (await store.health()).set_aside
@@ -153,6 +153,13 @@ async def _write_to_a_damaged_ledger(places: Places) -> None:
         with pytest.raises(StoreError, match=r"malformed|not a database"):
             await store.commit(started("report_2", "report", NOON + timedelta(minutes=1)))
         await trio.sleep_forever()
+
+
+def test_what_is_wrong_with_a_value_is_no_damage() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        with pytest.raises(sqlite3.OperationalError, match="malformed JSON") as raised:
+            connection.execute("SELECT json_extract('Infinity]', '$.a')")
+        assert not checkup.is_damage(raised.value)
 
 
 async def test_a_file_that_was_put_aside_keeps_its_journal(tmp_path: Path) -> None:
