@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -22,10 +23,29 @@ from saltpeter.store.scribe import Family, Group, Report
 
 END_S = 10.0  # for what it is writing when it is told to end
 _READ_BYTES = 64 * 1024
+_MOST_PIECES = 1000  # in one call of the kernel
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what daemons are told, and often all that belongs to them
 _ENDED = "the process that writes the store has ended: start the daemon again"
 
 log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False)
+class _Parts:
+    """A pickle in pieces: long bytes are pieces of their own, as they are, and not copied."""
+
+    pieces: list[bytes | memoryview] = attrs.field(factory=list)
+
+    def write(self, data: bytes) -> int:
+        self.pieces.append(data)
+        return len(data)
+
+    def drop(self, sent: int) -> None:
+        """So many bytes are gone."""
+        while self.pieces and sent >= len(self.pieces[0]):
+            sent -= len(self.pieces.pop(0))
+        if sent:
+            self.pieces[0] = memoryview(self.pieces[0])[sent:]
 
 
 @attrs.define(eq=False)
@@ -34,11 +54,11 @@ class Lane:
     ended: nobody knows then what it had written.
     """
 
-    _stream: trio.SocketStream
+    _socket: socket.socket  # that never blocks
 
     async def begin(self, family: Family) -> None:
         with _ended_otherwise():
-            await self._stream.send_all(worker.packed(family))
+            await self._send(family)
 
     async def write(self, group: Group) -> Report:
         """Returns when the group is written, as far as it can be. Who is cancelled does not know what was.
@@ -46,8 +66,8 @@ class Lane:
         Raises what ended it, too, where that is a bug.
         """
         with _ended_otherwise():
-            await self._stream.send_all(worker.packed(group))
-            report = worker.unpacked(await self._answer())
+            await self._send(group)
+            report = pickle.loads(await self._answer())  # noqa: S301  from the other half of this program
         if isinstance(report, Exception):
             raise report
         assert isinstance(report, Report)  # noqa: S101  nothing else is ever sent
@@ -55,16 +75,26 @@ class Lane:
 
     def close(self) -> None:
         """Nothing more comes."""
-        self._stream.socket.close()
+        self._socket.close()
+
+    async def _send(self, message: object) -> None:
+        parts = _Parts()
+        pickle.Pickler(parts, pickle.HIGHEST_PROTOCOL).dump(message)
+        while parts.pieces:
+            try:
+                parts.drop(os.writev(self._socket.fileno(), parts.pieces[:_MOST_PIECES]))
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
 
     async def _answer(self) -> memoryview:
         """The next message, which is the only one under way."""
         head = worker.SIZE.size
         data, size = bytearray(), head
         while len(data) < size:
-            more = await self._stream.receive_some(_READ_BYTES)
+            await trio.lowlevel.wait_readable(self._socket)
+            more = os.read(self._socket.fileno(), _READ_BYTES)
             if not more:
-                raise trio.BrokenResourceError("no more to come")
+                raise BrokenPipeError("no more to come")
             data += more
             if len(data) >= head:
                 size = head + worker.SIZE.unpack_from(data)[0]
@@ -75,7 +105,7 @@ class Lane:
 def _ended_otherwise() -> Iterator[None]:
     try:
         yield
-    except trio.BrokenResourceError as exc:
+    except ConnectionError as exc:
         raise StoreError(_ENDED) from exc
 
 
@@ -85,7 +115,9 @@ async def writing(families: Sequence[Family], *, holding: int) -> AsyncIterator[
     which leaving waits. Raises StoreError when it cannot be started, or ends before.
     """
     pairs = [socket.socketpair() for _ in families]
-    lanes = [Lane(trio.SocketStream(trio.socket.from_stdlib_socket(ours))) for ours, _ in pairs]
+    for ours, _ in pairs:
+        ours.setblocking(False)
+    lanes = [Lane(ours) for ours, _ in pairs]
     with ExitStack() as open_lanes:
         for lane in lanes:
             open_lanes.callback(lane.close)

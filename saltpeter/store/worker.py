@@ -2,9 +2,9 @@
 
     python -m saltpeter.store.worker LANE...
 
-Each LANE is the descriptor of a socket by which the daemon sends a `Family`, and then one `Group` after the other; it
-is told what became of each. The process ends when the daemon has closed its lanes, or has died. It is started deaf to
-what stops daemons: that may be sent to both, and the daemon's last words are still to be written.
+Each LANE is the descriptor of a socket by which the daemon sends a `Family`, and then one `Group` after the other,
+pickled; it is told what became of each. The process ends when the daemon has closed its lanes, or has died. It is
+started deaf to what stops daemons: that may be sent to both, and the daemon's last words are still to be written.
 """
 
 from __future__ import annotations
@@ -15,23 +15,13 @@ import struct
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from saltpeter.store import forgetting, lives, rules, streams
 from saltpeter.store.scribe import Family, Group, Scribe
 
-SIZE = struct.Struct("!Q")  # before each message: how many bytes it has
+SIZE = struct.Struct("!Q")  # before each answer: how many bytes it has
 TASKS = (forgetting, lives, rules, streams)  # loaded at the start: later another version may be installed there
-
-
-def packed(message: object) -> bytes:
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return SIZE.pack(len(data)) + data
-
-
-def unpacked(data: bytes | memoryview) -> Any:
-    """A message without its size. It comes from nobody but the other half of this program."""
-    return pickle.loads(data)  # noqa: S301  as said
 
 
 def serve(lane: socket.socket) -> None:
@@ -56,19 +46,24 @@ def serve(lane: socket.socket) -> None:
 
 def _answer(scribe: Scribe, group: Group) -> bytes:
     try:
-        return packed(scribe.write(group))
+        return _packed(scribe.write(group))
     except Exception as bug:  # the daemon's to end with: here nobody would see it
-        return packed(RuntimeError(f"the process that writes the store failed: {bug!r}"))
+        return _packed(RuntimeError(f"the process that writes the store failed: {bug!r}"))
+
+
+def _packed(answer: object) -> bytes:
+    data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+    return SIZE.pack(len(data)) + data
 
 
 def _next(incoming: BinaryIO) -> object:
-    """The next message; None when there are no more, or the daemon died in the middle of one."""
-    head = incoming.read(SIZE.size)
-    if len(head) < SIZE.size:
+    """The next message, from the other half of this program; None when there are no more, or the daemon died in the
+    middle of one.
+    """
+    try:
+        return pickle.load(incoming)  # noqa: S301  nobody else has the other end
+    except (EOFError, pickle.UnpicklingError):  # the latter for one that is cut off
         return None
-    [size] = SIZE.unpack(head)
-    data = incoming.read(size)
-    return unpacked(data) if len(data) == size else None
 
 
 def main(lanes: Sequence[int]) -> None:
