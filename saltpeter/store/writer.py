@@ -31,7 +31,7 @@ FLUSH_S = 10.0  # at the end, for what is waiting
 
 # From the beginning of a group of so many to that of the next, so that in a storm much goes together, for each group
 # costs the same again. Who is alone does not wait.
-CROWD, PACE_S = 4, 0.01
+CROWD, PACE_S = 4, 0.02
 PROBE_S = 3.0  # who waits for the store tries again sooner
 
 T = TypeVar("T")
