@@ -39,12 +39,13 @@ START = (
     " from sp_wrapper.boot import main; main(archive)"
 )
 
-# Given a file, Python would load runpy first, and read the archive's directory once more than it has to.
+# Given a file, Python would load runpy first, and read the archive's directory once more than it has to. The code
+# begins with a name, for whoever looks at a list of processes.
 HEADER = f"""#!/bin/sh
 # saltpeter's wrapper: runs one command and reports it. A zip archive follows these lines.
 for python in {" ".join(PATHS_OF_PYTHON)}; do
     if command -v "$python" >/dev/null 2>&1; then
-        exec "$python" -I -S -c "import sys; del sys.argv[0]; {START}" "$0" "$@"
+        exec "$python" -I -S -c "'sp_wrapper'; import sys; del sys.argv[0]; {START}" "$0" "$@"
     fi
 done
 echo "sp_wrapper: no python3 was found on this machine ($PATH); Python 3.10 or newer is needed" >&2
