@@ -386,6 +386,7 @@ class Execution:
     async def secrets(self) -> wire.Secrets:
         if (reason := self._why_no_secrets()) is not None:
             return wire.Secrets(error=reason)
+        await self.tell_the_ledger()  # a daemon that dies now must know again who was given them
         try:
             values = await self.vault.open(self.id.attempt)
         except SecretError as error:

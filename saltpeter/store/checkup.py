@@ -81,6 +81,7 @@ def replace(path: Path, found: str, at: datetime) -> Path:
 
 
 def tell_replaced(path: Path, found: str, aside: Path) -> None:
+    """Say in the log that a new file takes the place of the one that is `aside` now."""
     log.error(
         "%s is damaged (%s); it is now %s, and a new one takes its place",
         path,

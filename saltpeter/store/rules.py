@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, timezone
 from itertools import chain
 
 from saltpeter.errors import RunTaken, SlotTaken
+from saltpeter.store.codec import from_us
 from saltpeter.store.facts import OF_EXECUTION, Fact, write
 from saltpeter.store.schema import RING
 
@@ -134,7 +134,6 @@ RULES = {
     )
     for kind, rule in _RULES.items()
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def record(connection: sqlite3.Connection, facts: Iterable[Fact]) -> None:
@@ -162,7 +161,6 @@ def _make_sure_it_is_new(connection: sqlite3.Connection, fact: Fact) -> None:
     """Of a run that has started. Raises SlotTaken, or RunTaken."""
     of_slot = "SELECT 1 FROM runs JOIN jobs ON jobs.key = runs.job WHERE name = ? AND slot_us = ?"
     if fact.number is not None and connection.execute(of_slot, [fact.job, fact.number]).fetchone():
-        slot = _EPOCH + timedelta(microseconds=fact.number)
-        raise SlotTaken(f"the ledger holds a run of {fact.job} for {slot.isoformat()}")
+        raise SlotTaken(f"the ledger holds a run of {fact.job} for {from_us(fact.number).isoformat()}")
     if connection.execute("SELECT 1 FROM runs WHERE run = ?", [fact.run]).fetchone():
         raise RunTaken(f"the ledger holds a run {fact.run}")

@@ -44,11 +44,17 @@ def of(store: MemoryStore) -> Execution:
     )
 
 
+def connected(store: MemoryStore) -> Execution:
+    """One whose wrapper has just shown its secret."""
+    execution = of(store)
+    recognise(execution)
+    confirm(execution)
+    return execution
+
+
 async def test_both_are_one_commit_whoever_asks_first(autojump_clock: MockClock) -> None:
     store = MemoryStore(commit_s=1.0)
-    execution = of(store)
-    confirm(execution)
-    recognise(execution)
+    execution = connected(store)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(execution.tell_the_ledger)
         nursery.start_soon(execution.tell_the_ledger)
@@ -75,9 +81,7 @@ async def test_a_command_that_starts_at_once_is_told_of_with_its_wrapper(
     autojump_clock: MockClock, after_s: float
 ) -> None:
     store = MemoryStore(commit_s=1.0)
-    execution = of(store)
-    recognise(execution)
-    confirm(execution)
+    execution = connected(store)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(execution.follow)
         await trio.sleep(after_s)
@@ -89,9 +93,7 @@ async def test_a_command_that_starts_at_once_is_told_of_with_its_wrapper(
 
 async def test_a_command_that_takes_its_time_keeps_nothing_back(autojump_clock: MockClock) -> None:
     store = MemoryStore(commit_s=1.0)
-    execution = of(store)
-    recognise(execution)
-    confirm(execution)
+    execution = connected(store)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(execution.follow)
         await trio.sleep(TOGETHER_S + 1.5)
@@ -105,3 +107,14 @@ async def test_an_end_that_comes_first_is_told_last(autojump_clock: MockClock) -
     confirm(execution)
     await execution.conclude(KILLED)
     assert [type(event) for event in store.events] == [Confirmed, Ended]
+
+
+async def test_who_is_given_secrets_is_known_for_good_before(autojump_clock: MockClock) -> None:
+    """Its command starts only with them, which may take long; the next daemon must not take another one for it."""
+    store = MemoryStore(commit_s=1.0)
+    execution = of(store)
+    confirm(execution)
+    await execution.tell_the_ledger()
+    recognise(execution)
+    assert await execution.secrets() == wire.Secrets(env={})
+    assert [type(event) for event in store.events] == [Confirmed, Bound]

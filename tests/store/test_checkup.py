@@ -137,7 +137,7 @@ async def test_a_ledger_that_is_damaged_while_the_daemon_runs_ends_it(
     places = await fill(tmp_path, runs=1)
     with pytest.raises(ExceptionGroup) as raised:
         await _write_to_a_damaged_ledger(places)
-    assert raised.group_contains(StoreError, match="ledger.sqlite is damaged .*start the daemon again")
+    assert raised.group_contains(StoreError, match="ledger.sqlite is damaged .*start the daemon again", depth=2)
     monkeypatch.setattr(checkup, "damage", lambda *_: "")  # a check that is too short for a large ledger
     async with open_store(tmp_path) as store:
         [aside] = (await store.health()).set_aside

@@ -16,8 +16,10 @@ from exceptiongroup import ExceptionGroup
 from saltpeter.errors import StoreError
 from saltpeter.store.places import Places
 from saltpeter.store.sqlite import SqliteStore, open_store
+from tests.helpers.daemon import processes
 from tests.store.test_sqlite import environment, let_go_on, started
 
+NAME = "saltpeter.store.worker"
 HEAVY = ("cattrs", "croniter", "saltpeter.domain", "saltpeter.engine", "trio")
 
 
@@ -27,6 +29,17 @@ def own_id(_connection: sqlite3.Connection) -> int:
 
 async def who_writes(store: SqliteStore) -> int:
     return await store.ledger_writer.submit(store.places.ledger, own_id)
+
+
+def stumble(_connection: sqlite3.Connection) -> None:
+    raise ZeroDivisionError
+
+
+async def test_a_bug_of_one_task_is_its_own_and_tells_where_it_is(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        with pytest.raises(RuntimeError, match=r"in stumble\n(.*\n)*.*ZeroDivisionError"):
+            await store.ledger_writer.submit(store.places.ledger, stumble)
+        await store.commit(started())
 
 
 async def test_it_is_another_process(tmp_path: Path) -> None:
@@ -42,8 +55,10 @@ def test_it_needs_little_of_saltpeter() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_what_stops_the_daemon_does_not_stop_who_writes(tmp_path: Path, number: signal.Signals) -> None:
-    """systemd, a terminal or supervisord may tell both in the same breath."""
+    """systemd, a terminal or supervisord may tell both in the same breath, and before it has even begun."""
     async with open_store(tmp_path) as store:
+        [newborn] = [each.pid for each in processes() if each.parent == os.getpid() and NAME in each.arguments]
+        os.kill(newborn, number)
         os.kill(await who_writes(store), number)
         await store.commit(started())
         assert [run.id for run in await store.unfinished()] != []
@@ -105,6 +120,7 @@ from pathlib import Path
 import trio
 from saltpeter.store.sqlite import open_store
 from tests.store.test_process import own_id
+from tests.helpers.daemon import processes
 from tests.store.test_sqlite import read, started
 
 async def main():

@@ -305,10 +305,10 @@ async def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:
             raise AssertionError
 
 
-def let_files_grow(_connection: sqlite3.Connection, to: int) -> None:
-    """In who writes; what goes past it fails, as on a full disk."""
+def let_files_grow(_connection: sqlite3.Connection, to: int | None = None) -> None:
+    """In who writes; what goes past it fails, as on a full disk. None is as far as they may at all."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (to, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most if to is None else to, most))
 
 
 async def test_a_full_disk_is_an_error_until_there_is_room_again(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ async def test_a_full_disk_is_an_error_until_there_is_room_again(tmp_path: Path)
             with pytest.raises(StoreError):
                 await store.append(DB01, 6, bytes(1024 * 1024))
         assert await store.length(DB01) == 6
-        await store.output_writer.submit(day, partial(let_files_grow, to=resource.RLIM_INFINITY))
+        await store.output_writer.submit(day, let_files_grow)
         assert await store.append(DB01, 6, b" and after") == 16
         assert b"".join(piece.data for piece in await store.pieces(DB01, 0)) == b"before and after"
 
