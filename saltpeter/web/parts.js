@@ -1,6 +1,6 @@
 // Small things that every page is made of.
 
-import { shownZone, useNow } from './session.js';
+import { shownZone, useNow, useSession } from './session.js';
 import { WORDS } from './states.js';
 import { ago, clock, countdown, inFull, span } from './times.js';
 import { html } from './ui.js';
@@ -50,6 +50,14 @@ export function Countdown({ at }) {
   const now = useNow();
   if (!at) return html`<span class="muted">–</span>`;
   return html`<time datetime=${new Date(at).toISOString()} title=${inFull(at, shownZone())}>${countdown(at - now)}</time>`;
+}
+
+/** The field that searches what a page lists. It shows what the address says now, and not what it said when the page was
+    drawn last: what was typed since then would be gone. */
+export function SearchField({ field, label, hint, search }) {
+  const { route } = useSession();
+  return html`<input ref=${field} type="search" value=${route.query.q ?? ''} placeholder=${`${hint}  ( / )`} aria-label=${label}
+    maxlength="200" spellcheck="false" onInput=${(event) => search(event.target.value)} />`;
 }
 
 /** How long it has lasted, or has been lasting. */

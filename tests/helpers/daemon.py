@@ -65,7 +65,7 @@ class Process:
 
 
 def processes() -> Iterator[Process]:
-    """All that live; those that have ended and wait to be reaped have no environment any more."""
+    """All that live. Those that have ended show no environment, or no arguments if they end just now."""
     for path in Path("/proc").glob("[0-9]*"):
         try:
             environ = (path / "environ").read_bytes().decode(errors="replace")
@@ -73,8 +73,9 @@ def processes() -> Iterator[Process]:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        env = dict(entry.split("=", 1) for entry in environ.split("\0") if "=" in entry)
-        yield Process(int(path.name), parent, arguments.strip(), env)
+        if arguments:
+            env = dict(entry.split("=", 1) for entry in environ.split("\0") if "=" in entry)
+            yield Process(int(path.name), parent, arguments.strip(), env)
 
 
 # --- one daemon ----------------------------------------------------------------------------------

@@ -101,3 +101,46 @@ def test_five_thousand_machines_are_searched_as_one_types(page: Page, own_daemon
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     keep_picture(page, "phone-machines")
+
+
+# Types two letters faster than the page draws; returns what then stands in the field.
+TYPE_FAST = """
+async (field) => {
+    for (const letter of 'db') {
+        field.value += letter;
+        field.dispatchEvent(new Event('input', { bubbles: true }));
+        await new Promise((done) => setTimeout(done, 1));
+    }
+    return field.value;
+}
+"""
+
+
+def test_what_is_typed_stays_while_the_list_is_drawn_anew(page: Page, own_daemon: Served) -> None:
+    past(own_daemon)
+    own_daemon.begin()
+    page.goto(f"{own_daemon.url}#/machines")
+    expect(rows(page)).to_have_count(3)
+    page.keyboard.press("j")  # a chosen row, which typing gives up: the page draws itself before it knows the address
+    expect(page.get_by_role("row", selected=True)).to_have_count(1)
+    page.keyboard.press("/")
+    assert page.get_by_role("searchbox").evaluate(TYPE_FAST) == "db"
+    expect(page).to_have_url(re.compile("q=db$"))
+    own_daemon.end()
+
+
+# Asks for the machines in a way that is refused.
+REFUSED = """
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+    send.call(this, data.replace('"getMachines":{}', '"getMachines":{"since":"yesterday"}'));
+};
+"""
+
+
+def test_a_refusal_is_shown(page: Page, own_daemon: Served) -> None:
+    own_daemon.begin()
+    page.add_init_script(REFUSED)
+    page.goto(f"{own_daemon.url}#/machines")
+    expect(page.get_by_role("alert")).to_contain_text("since")
+    own_daemon.end()

@@ -4,7 +4,7 @@ import { inWords } from '../crontext.js';
 import { glanceAt, Progress, Results } from '../glances.js';
 import { useKeys } from '../keys.js';
 import { isFailing } from '../model.js';
-import { Ago, Countdown, Empty, Mark, plural, stateOfVerdict } from '../parts.js';
+import { Ago, Countdown, Empty, Mark, plural, SearchField, stateOfVerdict } from '../parts.js';
 import { address, jobAddress, runAddress } from '../route.js';
 import { countAll, FILTERS, find, groupsOf } from '../search.js';
 import { adjust, preference, prefer, useNow, useSession } from '../session.js';
@@ -58,8 +58,7 @@ export function JobsPage({ route }) {
   return html`<div class="page jobs">
     <h1 class="unseen">Jobs</h1>
     <div class="tools">
-      <input ref=${search} type="search" value=${query} placeholder="Search name, command, group, targets, tags  ( / )"
-        aria-label="Search jobs" maxlength="200" spellcheck="false" onInput=${(event) => change({ q: event.target.value })} />
+      <${SearchField} field=${search} label="Search jobs" hint="Search name, command, group, targets, tags" search=${(q) => change({ q })} />
       <div class="choices" role="group" aria-label="Show">
         ${FILTERS.map((each) => html`<button aria-pressed=${String(each === filter)} onClick=${() => change({ filter: each })}>
           ${each} <span class="count">${counts[each].toLocaleString('en')}</span>

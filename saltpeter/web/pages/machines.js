@@ -3,7 +3,7 @@
 import { asPart, find, FILTERS, heldBy, runningOn, useRoster } from '../roster.js';
 import { useKeys } from '../keys.js';
 import { endMaintenance, maintain } from '../operations.js';
-import { Ago, At, Empty, Failure, Lasting, Mark, plural, State } from '../parts.js';
+import { Ago, At, Empty, Failure, Lasting, Mark, plural, SearchField, State } from '../parts.js';
 import { address, jobAddress, runAddress } from '../route.js';
 import { adjust, mayHold, useAnswer, useSession } from '../session.js';
 import { html, useMemo, useRef, useState } from '../ui.js';
@@ -49,8 +49,7 @@ export function MachinesPage({ route }) {
   return html`<div class="page fleet-page">
     <h1 class="unseen">Machines</h1>
     <div class="tools">
-      <input ref=${search} type="search" value=${query} placeholder="Search machines and what runs there  ( / )" aria-label="Search machines"
-        maxlength="200" spellcheck="false" onInput=${(event) => change({ q: event.target.value })} />
+      <${SearchField} field=${search} label="Search machines" hint="Search machines and what runs there" search=${(q) => change({ q })} />
       <div class="choices" role="group" aria-label="Show">
         ${Object.entries(FILTERS).map(([each, passes]) => html`<button aria-pressed=${String(each === filter)} onClick=${() => change({ filter: each })}>
           ${each} <span class="count">${roster.machines.filter(passes).length.toLocaleString('en')}</span></button>`)}
@@ -60,7 +59,7 @@ export function MachinesPage({ route }) {
       <p class="muted" role="status">${machines.length === roster.machines.length ? plural(machines.length, 'machine') : `${machines.length.toLocaleString('en')} of ${plural(roster.machines.length, 'machine')}`}</p>
     </div>
     ${model.maintenance.global && html`<p class="notice"><${Mark} state="paused" word="maintenance" />Maintenance of everything: no new runs start.</p>`}
-    ${roster.error && html`<${Failure} error=${fleet.error} />`}
+    ${roster.error && html`<${Failure} error=${roster.error} />`}
     <${Windowed} class="table" role="grid" aria-label="Machines" aria-rowcount=${machines.length + 1} tabindex="0" aria-multiselectable="true"
       aria-activedescendant=${selected < 0 ? null : `row-${selected}`} count=${machines.length} rowHeight=${rowHeight()} selected=${selected} headHeight=${HEAD}
       head=${html`<${Head} sort=${sort} change=${change} />`}

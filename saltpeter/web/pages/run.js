@@ -7,7 +7,7 @@ import { useKeys } from '../keys.js';
 import { grouped, LIVING, machinesOf } from '../machines.js';
 import { described, halt, kill, sendSignal } from '../operations.js';
 import { OutputPanel } from '../output.js';
-import { At, Empty, Failure, Lasting, State, stateOfVerdict } from '../parts.js';
+import { At, Empty, Failure, Lasting, SearchField, State, stateOfVerdict } from '../parts.js';
 import { jobAddress, jobOfRun, runAddress } from '../route.js';
 import { adjust, ask, mayAct, useNow, useRun, useSession } from '../session.js';
 import { bytes, span } from '../times.js';
@@ -56,8 +56,7 @@ export function RunPage({ route }) {
     <div class="split">
       <section class="fleet" aria-label="Machines">
         ${machines.length > 0 && html`<${States} machines=${machines} only=${only} choose=${(state) => change({ state })} />`}
-        ${machines.length > FEW && html`<div class="tools"><input type="search" value=${query} aria-label="Search machines" placeholder="Search machines  ( / )"
-          onInput=${(event) => change({ q: event.target.value })} /></div>`}
+        ${machines.length > FEW && html`<div class="tools"><${SearchField} label="Search machines" hint="Search machines" search=${(q) => change({ q })} /></div>`}
         <${Fleet} rows=${rows} open=${view ? null : open} show=${show} picked=${picked} pick=${pick} />
         ${machines.length === 0 && html`<${Empty}>${ended ? 'No machine took part.' : 'Waiting for the machines…'}<//>`}
       </section>

@@ -2,7 +2,7 @@
 
 import { asRows, nearest } from '../bars.js';
 import { useKeys } from '../keys.js';
-import { Empty, Failure, plural } from '../parts.js';
+import { Empty, Failure, plural, SearchField } from '../parts.js';
 import { address, jobAddress, runAddress } from '../route.js';
 import { groupsOf } from '../search.js';
 import { adjust, shownZone, useAnswer, useKept, useNow, useSession } from '../session.js';
@@ -44,8 +44,7 @@ export function TimelinePage({ route }) {
   return html`<div class="page timeline">
     <h1 class="unseen">Timeline</h1>
     <div class="tools">
-      <input ref=${search} type="search" value=${query} placeholder="Search jobs  ( / )" aria-label="Search jobs" maxlength="200" spellcheck="false"
-        onInput=${(event) => change({ q: event.target.value })} />
+      <${SearchField} field=${search} label="Search jobs" hint="Search jobs" search=${(q) => change({ q })} />
       <div class="choices" role="group" aria-label="Show jobs">
         ${Object.entries(SHOWS).map(([each, title]) => html`<button aria-pressed=${String(each === show)} onClick=${() => change({ show: each })}>${title}</button>`)}
       </div>
