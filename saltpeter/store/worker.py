@@ -2,9 +2,10 @@
 
     python -m saltpeter.store.worker LANE...
 
-Each LANE is the descriptor of a socket by which the daemon sends a `Family`, and then one `Group` after the other,
-pickled; it is told what became of each. The process ends when the daemon has closed its lanes, or has died. It is
-started deaf to what stops daemons: that may be sent to both, and the daemon's last words are still to be written.
+Each LANE is the descriptor of a socket by which the daemon sends what is to be written there (a `Kind`), and then one
+piece of it after the other, pickled; it is told what became of each. The process ends when the daemon has closed its
+lanes, or has died. It is started deaf to what stops daemons: that may be sent to both, and the daemon's last words are
+still to be written.
 """
 
 from __future__ import annotations
@@ -15,38 +16,46 @@ import struct
 import sys
 import threading
 from collections.abc import Sequence
-from typing import BinaryIO
+from contextlib import AbstractContextManager, suppress
+from typing import Any, BinaryIO, Protocol
 
-from saltpeter.store import forgetting, lives, rules, streams
-from saltpeter.store.scribe import Family, Group, Scribe
+from saltpeter.store import forgetting, lives, rules, scribe, streams, textfiles
 
 SIZE = struct.Struct("!Q")  # before each answer: how many bytes it has
-TASKS = (forgetting, lives, rules, streams)  # loaded at the start: later another version may be installed there
+# loaded at the start: later another version may be installed there
+LOADED = (forgetting, lives, rules, scribe, streams, textfiles)
+
+TURN_S = 0.001  # how long a thread keeps Python's lock while another wants it: who waits may have a commit to confirm
+
+
+class Hand(Protocol):
+    """Writes; one thread uses it."""
+
+    def write(self, piece: Any) -> object:
+        """What the daemon is told of it."""
+
+
+class Kind(Protocol):
+    """What can be written: a `scribe.Family` of databases, the `textfiles.TextFiles`."""
+
+    def opened(self) -> AbstractContextManager[Hand]: ...
 
 
 def serve(lane: socket.socket) -> None:
     """Write what comes, until nothing more does."""
     with lane, lane.makefile("rb") as incoming:
-        family = _next(incoming)
-        if not isinstance(family, Family):
+        kind: Kind | None = _next(incoming)
+        if kind is None:
             return
-        scribe = Scribe(family)
-        copying = threading.Thread(target=scribe.checkpoints.run, name="copy journals")
-        copying.start()
-        try:
-            while isinstance(group := _next(incoming), Group):
-                lane.sendall(_answer(scribe, group))
-        except (BrokenPipeError, ConnectionResetError):  # the daemon has died: nobody wants to know any more
-            pass
-        finally:
-            scribe.checkpoints.close()
-            copying.join()
-            scribe.close()
+        # once the daemon has died, nobody wants to know any more
+        with kind.opened() as hand, suppress(BrokenPipeError, ConnectionResetError):
+            while (piece := _next(incoming)) is not None:
+                lane.sendall(_answer(hand, piece))
 
 
-def _answer(scribe: Scribe, group: Group) -> bytes:
+def _answer(hand: Hand, piece: object) -> bytes:
     try:
-        return _packed(scribe.write(group))
+        return _packed(hand.write(piece))
     except Exception as bug:  # the daemon's to end with: here nobody would see it
         return _packed(RuntimeError(f"the process that writes the store failed: {bug!r}"))
 
@@ -56,7 +65,7 @@ def _packed(answer: object) -> bytes:
     return SIZE.pack(len(data)) + data
 
 
-def _next(incoming: BinaryIO) -> object:
+def _next(incoming: BinaryIO) -> Any:
     """The next message, from the other half of this program; None when there are no more, or the daemon died in the
     middle of one.
     """
@@ -67,6 +76,7 @@ def _next(incoming: BinaryIO) -> object:
 
 
 def main(lanes: Sequence[int]) -> None:
+    sys.setswitchinterval(TURN_S)
     threads = [threading.Thread(target=serve, args=[socket.socket(fileno=lane)], name=f"lane {lane}") for lane in lanes]
     for thread in threads:
         thread.start()
