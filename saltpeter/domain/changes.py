@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from itertools import takewhile
+from typing import NamedTuple
 
 import attrs
 
@@ -20,9 +21,10 @@ class Kind(enum.Enum):
     MACHINE = "machine"  # one machine's part of a run
     OUTPUT = "output"  # how much that part has written
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own looks its name up every time
 
-@attrs.frozen
-class Change:
+
+class Change(NamedTuple):
     """`name` is that of a job, or of a run; `machine` is "" unless one machine's part is meant."""
 
     kind: Kind

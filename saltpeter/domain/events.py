@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saltpeter.domain.state import RunState
 
 
-@attrs.frozen(order=True)
+@attrs.frozen(order=True, cache_hash=True)
 class ExecutionId:
     """One machine's part of a run. Retries on the machine count up `attempt`, from 1."""
 

@@ -10,6 +10,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import TypeAlias, Union
 
 import attrs
@@ -58,7 +59,7 @@ class Channel(AsyncIterator[Union[str, bytes]]):
     peer: str  # for people: who and from where
     _stream: trio.abc.Stream
     _limits: Limits
-    _nursery: trio.Nursery  # for what cannot be sent at once
+    _nursery: trio.Nursery  # for what cannot be sent at once; it may be many channels'
     person: Person = NOBODY
     _on_admitted: Callable[[], None] = lambda: None
     _frames: Frames = attrs.field(init=False)
@@ -74,7 +75,8 @@ class Channel(AsyncIterator[Union[str, bytes]]):
         limits = self._limits
         self._incoming = receiver(self._stream)
         self._frames, self._unknown = Frames(limits.message), limits.unknown
-        self._outbox = Outbox(self.peer, self._stream, self._nursery, limits.queue, limits.send_deadline_s)
+        beside = partial(_start_beside, self._nursery, self.peer)
+        self._outbox = Outbox(self.peer, self._stream, beside, limits.queue, limits.send_deadline_s)
 
     def admit(self) -> None:
         """The peer is known now: from here on only the limits on each message hold."""
@@ -87,9 +89,9 @@ class Channel(AsyncIterator[Union[str, bytes]]):
         """Send the end of the handshake, before anything else."""
         self._outbox.put(data)
 
-    def tell(self, text: str) -> None:
-        """Send `text` and return at once. A peer that lets too much wait is dropped; one that left is let go."""
-        self._outbox.put(self._frames.text(text))
+    def tell(self, *texts: str) -> None:
+        """Send `texts` and return at once. A peer that lets too much wait is dropped; one that left is let go."""
+        self._outbox.put(b"".join(map(self._frames.text, texts)))
 
     async def send(self, text: str) -> None:
         """Send `text` as soon as there is room: the caller goes at the peer's pace. Raises Gone."""
@@ -172,6 +174,17 @@ class Channel(AsyncIterator[Union[str, bytes]]):
                     pass
 
 
+def _start_beside(nursery: trio.Nursery, peer: str, do: Callable[..., Awaitable[None]], *args: object) -> None:
+    """A task of one channel in a nursery of many."""
+    nursery.start_soon(_beside, peer, do, *args)
+
+
+async def _beside(peer: str, do: Callable[..., Awaitable[None]], *args: object) -> None:
+    # the nursery may be stopping: what is being sent is still sent, until the stream is closed
+    with guard(peer), trio.CancelScope(shield=True):
+        await do(*args)
+
+
 Handler: TypeAlias = Callable[[Channel], Awaitable[None]]
 
 
@@ -182,25 +195,25 @@ async def serve_channel(
     handler: Handler,
     registry: set[Channel],
     *,
+    nursery: trio.Nursery,
     greeting: bytes,
     person: Person = NOBODY,
     on_admitted: Callable[[], None] = lambda: None,
 ) -> None:
     """Let `handler` talk to the peer over `stream`, where `greeting` is all that the handshake still wants.
 
-    The channel stands in `registry` while it is open, for the farewell at the end of the daemon.
+    The channel stands in `registry` while it is open, for the farewell at the end of the daemon. What it cannot send at
+    once is a task in `nursery`, which ends when it is sent, or the stream is closed.
     """
-    async with trio.open_nursery() as nursery:
-        channel = Channel(peer, stream, limits, nursery, person, on_admitted)
-        channel.greet(greeting)
-        registry.add(channel)
-        try:
-            await handler(channel)
-            await channel.aclose()
-        finally:
-            registry.discard(channel)
-            channel.end()
-            nursery.cancel_scope.cancel()
+    channel = Channel(peer, stream, limits, nursery, person, on_admitted)
+    channel.greet(greeting)
+    registry.add(channel)
+    try:
+        await handler(channel)
+        await channel.aclose()
+    finally:
+        registry.discard(channel)
+        channel.end()
 
 
 def guard(peer: str) -> AbstractContextManager[None]:

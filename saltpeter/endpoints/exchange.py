@@ -101,7 +101,8 @@ class Conversation:
                 if not isinstance(head, h11.Request):
                     return None
                 self._head = head
-                patience.deadline = trio.current_time() + BODY_S
+                if _has_body(head):
+                    patience.deadline = trio.current_time() + BODY_S
                 secure = isinstance(self.stream, trio.SSLStream)
                 return _as_request(head, await self._body(), self._peer, secure=secure)
         except h11.RemoteProtocolError as exc:
@@ -168,6 +169,10 @@ class Conversation:
             await self.stream.send_all(data)
         if deadline.cancelled_caught:
             raise trio.BrokenResourceError(f"{self._peer} does not read")
+
+
+def _has_body(head: h11.Request) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in head.headers)
 
 
 def _as_request(head: h11.Request, body: bytes, peer: str, *, secure: bool) -> Request:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from saltpeter.domain.access import NOBODY, Person
 from saltpeter.endpoints.channel import GOING_AWAY, Channel, Limits, guard, peer_of, serve_channel
 from saltpeter.endpoints.channel import Handler as Talk
 from saltpeter.endpoints.exchange import Conversation, Refused, Request, Response, as_json, plainly
-from saltpeter.endpoints.sockets import Listener
+from saltpeter.endpoints.sockets import Listener, accept_each
 from saltpeter.endpoints.strangers import MOST, Strangers
 from saltpeter.endpoints.throttle import network_of
 from saltpeter.endpoints.transport import cut
@@ -103,6 +104,16 @@ def _tokens(value: str) -> list[str]:
     return [token.strip().lower() for token in value.split(",")]
 
 
+@attrs.frozen(eq=False)
+class _Connection:
+    """`nursery` may be that of many, and `scope` is all of this one."""
+
+    stream: trio.abc.Stream
+    peer: str
+    nursery: trio.Nursery
+    scope: trio.CancelScope
+
+
 @attrs.define(eq=False)
 class Front:
     """Serves `routes` and `upgrade` on any number of listeners. One peer's mischief or bug stays its own.
@@ -141,10 +152,16 @@ class Front:
     ) -> None:
         """Serve until cancelled; then open WebSockets are told farewell (1001), within FAREWELL_S."""
         async with trio.open_nursery() as connections:
+
+            def welcome(stream: trio.abc.Stream) -> None:
+                connections.start_soon(self._converse_to_the_end, connections, stream)
+
             try:
-                await trio.serve_listeners(
-                    self._converse_to_the_end, list(listeners), handler_nursery=connections, task_status=task_status
-                )
+                # not trio's `serve_listeners`, which closes once more what is closed: that costs two scopes and a turn
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(accept_each, listener, welcome)
+                    task_status.started(list(listeners))
             finally:
                 self._closing = True
                 with trio.move_on_after(FAREWELL_S, shield=True):
@@ -154,43 +171,45 @@ class Front:
 
     async def converse(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end. Never raises for what the peer, or a handler, does."""
-        with trio.CancelScope() as scope:
-            try:
-                await self._converse(stream, peer_of(stream), scope)
-            finally:
-                await cut(stream)
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                await self._converse(_Connection(stream, peer_of(stream), nursery, scope))
 
-    async def _converse(self, stream: trio.abc.Stream, peer: str, scope: trio.CancelScope) -> None:
-        with guard(peer):
-            await self._answer_all(Conversation(stream, peer), lambda: self._strangers.leave(scope))
-
-    async def _converse_to_the_end(self, stream: trio.abc.Stream) -> None:
+    async def _converse_to_the_end(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> None:
         # shielded, so that the farewell can still be said when the daemon is stopped: `serve` ends it
         with trio.CancelScope(shield=True) as scope:
-            peer = peer_of(stream)
-            self._enter(scope, stream, peer)
+            connection = _Connection(stream, peer_of(stream), nursery, scope)
+            self._enter(connection)
             try:
-                await self._converse(stream, peer, scope)
+                await self._converse(connection)
             finally:
                 self._connections.discard(scope)
                 self._strangers.leave(scope)
 
-    def _enter(self, scope: trio.CancelScope, stream: trio.abc.Stream, peer: str) -> None:
+    async def _converse(self, connection: _Connection) -> None:
+        try:
+            with guard(connection.peer):
+                await self._answer_all(connection)
+        finally:
+            await cut(connection.stream)
+
+    def _enter(self, connection: _Connection) -> None:
         """It counts among the strangers, until it is known who that is. A Unix socket's mode has told already."""
+        scope = connection.scope
         self._connections.add(scope)
         if self._closing:
             scope.cancel()
-        if not _is_unix(stream):
-            longest = self._strangers.enter(scope, network_of(peer))
+        if not _is_unix(connection.stream):
+            longest = self._strangers.enter(scope, network_of(connection.peer))
             if longest is not None:
                 longest.cancel()
 
-    async def _answer_all(self, conversation: Conversation, on_admitted: Callable[[], None]) -> None:
-        patience_s = HEAD_S
+    async def _answer_all(self, connection: _Connection) -> None:
+        conversation, patience_s = Conversation(connection.stream, connection.peer), HEAD_S
         try:
             while (request := await conversation.next_request(patience_s)) is not None:
                 if self._upgrade is not None and wants_websocket(request.headers):
-                    await self._hand_over(conversation, request, self._upgrade, on_admitted)
+                    await self._hand_over(connection, conversation, request, self._upgrade)
                     return
                 await conversation.respond(await self._answer(request))
                 if not conversation.may_go_on():
@@ -217,7 +236,7 @@ class Front:
             raise Refused(plainly(500)) from None
 
     async def _hand_over(
-        self, conversation: Conversation, request: Request, upgrade: Upgrade, on_admitted: Callable[[], None]
+        self, connection: _Connection, conversation: Conversation, request: Request, upgrade: Upgrade
     ) -> None:
         refusal = judge_upgrade(upgrade, request)
         if refusal is not None:
@@ -226,14 +245,15 @@ class Front:
         if isinstance(person, Response):
             raise Refused(person)
         await serve_channel(
-            conversation.stream,
-            request.peer,
+            connection.stream,
+            connection.peer,
             upgrade.limits,
             upgrade.talk,
             self._channels,
+            nursery=connection.nursery,
             greeting=conversation.accept(request.headers["sec-websocket-key"]),
             person=person,
-            on_admitted=on_admitted,
+            on_admitted=partial(self._strangers.leave, connection.scope),
         )
 
     async def _admit(self, request: Request) -> Person | Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -25,7 +26,7 @@ class Outbox:
 
     _peer: str  # for people
     _stream: trio.abc.Stream
-    _nursery: trio.Nursery
+    _beside: Callable[..., None]  # starts a task, as a nursery's start_soon does
     _most: int
     _deadline_s: float
     _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
@@ -61,7 +62,7 @@ class Outbox:
         """Cut the connection off, now."""
         self._closed = True
         self._waiting.clear()
-        self._nursery.start_soon(cut, self._stream)
+        self._beside(cut, self._stream)
         self._stir()
 
     async def room(self) -> None:
@@ -81,7 +82,7 @@ class Outbox:
             self._waiting.append(rest)
             if not self._writing:
                 self._writing = True
-                self._nursery.start_soon(self._write)
+                self._beside(self._write)
 
     def _try(self, data: bytes) -> int:
         """How many bytes the network has taken."""

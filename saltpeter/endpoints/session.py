@@ -41,12 +41,12 @@ class Backlog:
     _waiting: deque[Accepted] = attrs.field(factory=deque, init=False)
     _bytes: int = attrs.field(default=0, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _change: trio.Event | None = attrs.field(default=None, init=False)  # while somebody waits for one
 
     async def put(self, message: Accepted) -> None:
         """Add `message`, when there is room for it."""
         while len(self._waiting) >= BACKLOG_MESSAGES or self._bytes >= BACKLOG_BYTES:
-            await self._changed.wait()
+            await self._until_it_changes()
         self._waiting.append(message)
         self._bytes += _size(message)
         self._wake()
@@ -54,7 +54,7 @@ class Backlog:
     async def take(self) -> list[Accepted]:
         """Everything that waits, as soon as that is anything; empty once closed."""
         while not self._waiting and not self._closed:
-            await self._changed.wait()
+            await self._until_it_changes()
         taken = list(self._waiting)
         self._waiting.clear()
         self._bytes = 0
@@ -65,9 +65,15 @@ class Backlog:
         self._closed = True
         self._wake()
 
+    async def _until_it_changes(self) -> None:
+        """For one task: it is full for who puts, or empty for who takes."""
+        self._change = trio.Event()
+        await self._change.wait()
+
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._change is not None:
+            self._change.set()
+            self._change = None
 
 
 def _size(message: Accepted) -> int:
@@ -98,6 +104,7 @@ class Session:
     _pace: Pace = attrs.field(factory=lambda: Pace(MESSAGES_PER_S, BURST), init=False)
     _finished: trio.Event = attrs.field(factory=trio.Event, init=False)
     _fetching: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _owed: list[wire.Ack] = attrs.field(factory=list, init=False)  # of what is durable
 
     def __attrs_post_init__(self) -> None:
         self._name = f"{self._about.job_instance}:{self._about.machine}"
@@ -181,6 +188,7 @@ class Session:
         while messages := await self._backlog.take():
             for message in merged(messages):
                 await self._act(message)
+            self._settle()
 
     async def _act(self, message: Accepted) -> None:
         match message:
@@ -192,7 +200,7 @@ class Session:
                 self._ack("output", message.seq)
             case wire.Start():
                 await self._watch.started(message)
-                self._ack("start")
+                self._owed.append(wire.Ack(ack_type="start"))
             case wire.Complete():
                 await self._complete(message)
             case wire.SyncRequest():
@@ -223,8 +231,15 @@ class Session:
         if self._durable_seq is not None:
             self.tell(wire.SyncResponse(last_seq=self._durable_seq))
 
-    def _ack(self, ack_type: str, seq: int | None = None) -> None:
-        self.tell(wire.Ack(ack_type=ack_type, seq=seq))
+    def _ack(self, ack_type: str, seq: int | None) -> None:
+        self._owed.append(wire.Ack(ack_type=ack_type, seq=seq))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Send the acks that are owed, together."""
+        if self._owed:
+            self._channel.tell(*(intake.written(self._about, ack, self._now()) for ack in self._owed))
+            self._owed.clear()
 
     def _note(self, text: str, *args: object, event: str, level: int = logging.INFO, **facts: object) -> None:
         about = {"run": self._about.job_instance, "machine": self._about.machine}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import grp
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -12,14 +13,18 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias, Union
+from typing import NoReturn, TypeAlias, Union
 
 import attrs
 import trio
 
 from saltpeter.errors import SaltpeterError
+from saltpeter.logs import fields
 
 BACKLOG = 1024
+RETRY_S = 0.1  # after a connection could not be accepted: most often too many files are open
+
+log = logging.getLogger(__name__)
 
 
 @attrs.frozen(eq=False)
@@ -38,6 +43,27 @@ class SecureListener(trio.abc.Listener[trio.SSLStream[trio.SocketStream]]):
 
 
 Listener: TypeAlias = Union[trio.SocketListener, SecureListener]
+
+
+async def accept_each(
+    listener: trio.abc.Listener[trio.abc.Stream], welcome: Callable[[trio.abc.Stream], None]
+) -> NoReturn:
+    """Call `welcome` with every connection; it is theirs to close. When none can be accepted, that is said once, and
+    those that come wait until it can be again.
+    """
+    failing = False
+    async with listener:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as exc:
+                if not failing:
+                    log.error("Cannot accept connections: %s", exc, extra=fields("listener.failed", error=str(exc)))
+                failing = True
+                await trio.sleep(RETRY_S)
+            else:
+                failing = False
+                welcome(stream)
 
 
 class AddressInUse(SaltpeterError):

@@ -220,7 +220,8 @@ class Execution:
     def renew(self) -> None:
         """It has given a sign of life."""
         if self.job.use_wrapper and not self.ended.is_set():
-            self._lease.deadline = math.inf  # of an earlier daemon's
+            if self._lease.deadline != math.inf:  # that of an earlier daemon's
+                self._lease.deadline = math.inf
             self.leases.renew(self._lease)
 
     def end(self, manner: Manner = AS_THE_JOB_SAYS) -> None:

@@ -90,7 +90,8 @@ class Launch(abc.ABC):
             self._nursery.start_soon(self._listen, self.ticket, self.answered, name=f"answers to {self.ticket}")
             self._nursery.start_soon(lead, name=f"launch {self.ticket}")
             for execution in self.executions.values():
-                await self.word(execution).wait()
+                if not (word := self.word(execution)).is_set():  # else it would only cost a turn
+                    await word.wait()
             self._nursery.cancel_scope.cancel()
         confirmed = sum(execution.confirmed for execution in self.executions.values())
         log.info(

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -42,6 +43,11 @@ class Partition:
     size: int
 
 
+@lru_cache(maxsize=64)  # asked for with each piece of output
+def _file_of(statedir: Path, day: str) -> Path:
+    return statedir / OUTPUT_DIRECTORY / f"output-{day}.sqlite"
+
+
 @attrs.frozen
 class Places:
     statedir: Path = attrs.field(converter=_absolute)  # who writes has another working directory
@@ -61,7 +67,7 @@ class Places:
         return self.statedir / _LAST_WORDS
 
     def output(self, day: str) -> Path:
-        return self.statedir / OUTPUT_DIRECTORY / f"output-{day}.sqlite"
+        return _file_of(self.statedir, day)
 
     def partitions(self) -> list[Partition]:
         """Oldest first."""

@@ -30,7 +30,7 @@ async def line(*, most: int = 1000, deadline_s: float = 30.0) -> AsyncIterator[L
     with theirs:
         ours.setblocking(False)
         async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream, trio.open_nursery() as nursery:
-            yield Line(Outbox("somebody", stream, nursery, most, deadline_s), stream, theirs)
+            yield Line(Outbox("somebody", stream, nursery.start_soon, most, deadline_s), stream, theirs)
             nursery.cancel_scope.cancel()
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import trio
 import trustme
+from trio.testing import MockClock, memory_stream_pair
 
 from saltpeter.domain.job import Config, Settings
 from saltpeter.endpoints.ports import Listening, certificate, listening, most_strangers
-from saltpeter.endpoints.sockets import AddressInUse
+from saltpeter.endpoints.sockets import RETRY_S, AddressInUse, accept_each
 from saltpeter.endpoints.tls import Certificate
 from saltpeter.engine.people import TokenFile
 from saltpeter.errors import ConfigError, Problem
@@ -125,3 +129,40 @@ def test_strangers_leave_room_for_the_others() -> None:
 
 def name_of(gid: int) -> str:
     return grp.getgrgid(gid).gr_name
+
+
+@attrs.define(eq=False)
+class Listener(trio.abc.Listener[trio.abc.Stream]):
+    """The next of `found` is accepted, or raised; after them nobody comes."""
+
+    found: list[trio.abc.Stream | OSError]
+
+    async def accept(self) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        if not self.found:
+            await trio.sleep_forever()
+        one = self.found.pop(0)
+        if isinstance(one, OSError):
+            raise one
+        return one
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_whoever_cannot_be_accepted_waits_and_that_is_said_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = OSError(errno.EMFILE, "Too many open files")
+    first, second, third = (memory_stream_pair()[0] for _ in range(3))
+    welcomed: dict[trio.abc.Stream, float] = {}
+
+    def welcome(stream: trio.abc.Stream) -> None:
+        welcomed[stream] = trio.current_time()
+
+    began = trio.current_time()
+    with trio.move_on_after(60):
+        await accept_each(Listener([first, full, full, second, full, third]), welcome)
+    assert list(welcomed) == [first, second, third]
+    assert [round((at - began) / RETRY_S) for at in welcomed.values()] == [0, 2, 3]
+    assert [record.message for record in caplog.records] == [f"Cannot accept connections: {full}"] * 2
