@@ -1,7 +1,7 @@
 """One wrapper's connection, once it has been let in: what it says is made durable, in order, and then acked.
 
-A task reads, and one makes durable what was read. The reader does not wait for that, so many messages are on their
-way at once.
+A task reads, and while there is something to be made durable, one does that. The reader does not wait for it, so many
+messages are on their way at once.
 """
 
 from __future__ import annotations
@@ -40,40 +40,25 @@ class Backlog:
 
     _waiting: deque[Accepted] = attrs.field(factory=deque, init=False)
     _bytes: int = attrs.field(default=0, init=False)
-    _closed: bool = attrs.field(default=False, init=False)
-    _change: trio.Event | None = attrs.field(default=None, init=False)  # while somebody waits for one
+    _room: trio.Event | None = attrs.field(default=None, init=False)  # while somebody waits for it
 
     async def put(self, message: Accepted) -> None:
         """Add `message`, when there is room for it."""
         while len(self._waiting) >= BACKLOG_MESSAGES or self._bytes >= BACKLOG_BYTES:
-            await self._until_it_changes()
+            self._room = trio.Event()
+            await self._room.wait()
         self._waiting.append(message)
         self._bytes += _size(message)
-        self._wake()
 
-    async def take(self) -> list[Accepted]:
-        """Everything that waits, as soon as that is anything; empty once closed."""
-        while not self._waiting and not self._closed:
-            await self._until_it_changes()
+    def take(self) -> list[Accepted]:
+        """Everything that waits."""
         taken = list(self._waiting)
         self._waiting.clear()
         self._bytes = 0
-        self._wake()
+        if self._room is not None:
+            self._room.set()
+            self._room = None
         return taken
-
-    def close(self) -> None:
-        self._closed = True
-        self._wake()
-
-    async def _until_it_changes(self) -> None:
-        """For one task: it is full for who puts, or empty for who takes."""
-        self._change = trio.Event()
-        await self._change.wait()
-
-    def _wake(self) -> None:
-        if self._change is not None:
-            self._change.set()
-            self._change = None
 
 
 def _size(message: Accepted) -> int:
@@ -101,6 +86,8 @@ class Session:
     _wants_secrets: bool = False
     _name: str = attrs.field(init=False)
     _backlog: Backlog = attrs.field(factory=Backlog, init=False)
+    _nursery: trio.Nursery = attrs.field(init=False)
+    _persisting: bool = attrs.field(default=False, init=False)  # a task does
     _pace: Pace = attrs.field(factory=lambda: Pace(MESSAGES_PER_S, BURST), init=False)
     _finished: trio.Event = attrs.field(factory=trio.Event, init=False)
     _fetching: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -123,15 +110,13 @@ class Session:
         """
         broken = None
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._persist)
+            async with trio.open_nursery() as self._nursery:
                 if self._wants_secrets:
-                    nursery.start_soon(self._fetch_secrets)
+                    self._nursery.start_soon(self._fetch_secrets)
                 try:
                     await self._read(first)
                 except wire.RemoteProtocolError as exc:
                     broken = exc  # raised below: in here it would cancel what is being made durable
-                self._backlog.close()
                 self._fetching.cancel()
         finally:
             self._finished.set()
@@ -173,22 +158,30 @@ class Session:
                 raise wire.RemoteProtocolError("a second connect")
             case wire.Start(pid=pid) as start:  # said at once, for heartbeats follow that wait for nothing
                 self._note("Job started - %s (PID: %d)", pid, event="started", pid=pid)
-                await self._backlog.put(start)
+                await self._accept(start)
             case message:
-                await self._backlog.put(message)
+                await self._accept(message)
 
     async def _receive_output(self, output: wire.Output) -> None:
         verdict = self._intake.judge(output)
         if isinstance(verdict, wire.Nack):
             self.tell(verdict)
         else:
-            await self._backlog.put(verdict)
+            await self._accept(verdict)
+
+    async def _accept(self, message: Accepted) -> None:
+        """Have it made durable."""
+        await self._backlog.put(message)
+        if not self._persisting:
+            self._persisting = True
+            self._nursery.start_soon(self._persist)
 
     async def _persist(self) -> None:
-        while messages := await self._backlog.take():
+        while messages := self._backlog.take():
             for message in merged(messages):
                 await self._act(message)
             self._settle()
+        self._persisting = False
 
     async def _act(self, message: Accepted) -> None:
         match message:
