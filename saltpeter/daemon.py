@@ -57,6 +57,7 @@ from saltpeter.store.diary import live
 from saltpeter.store.places import SESSION_KEY_FILE
 from saltpeter.store.retention import Retention
 from saltpeter.store.sqlite import SqliteStore, open_store
+from saltpeter.store.textlog import TextLogs
 from sp_wrapper import __version__
 
 log = logging.getLogger(__name__)
@@ -185,9 +186,7 @@ class Daemon:
         tokens = TokenFile(Path(settings.statedir) / TOKENS_FILE)
         board = Board(State(assembly.config))
         async with (
-            open_store(
-                Path(settings.statedir), __version__, now, telling_of_the_store(board, now), Path(settings.logdir)
-            ) as store,
+            open_store(Path(settings.statedir), __version__, now, telling_of_the_store(board, now)) as store,
             listening(settings, tokens, tls) as ports,
             trio.open_nursery() as services,
         ):
@@ -209,7 +208,9 @@ class Daemon:
 
     async def _means(self, ground: Ground) -> Means:
         """What the runs work with: the record of them, and the ways to machines."""
-        copies = Copies((ground.store.text_logs, ground.metrics, ground.pulse))
+        text_logs = TextLogs(Path(ground.settings.logdir))
+        await ground.services.start(text_logs.run)
+        copies = Copies((text_logs, ground.metrics, ground.pulse))
         return Means(
             record=Recorder(ground.store, ground.board, copies, ground.metrics.committed),
             executions=Executions(),

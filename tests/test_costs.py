@@ -23,9 +23,9 @@ from saltpeter.domain.outcome import LOST
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.channel import Channel, Limits
 from saltpeter.endpoints.machines import MachinesEndpoint
-from saltpeter.endpoints.outbox import Outbox
 from saltpeter.store.readers import Readers
 from saltpeter.store.sqlite import SqliteStore, open_store
+from saltpeter.store.textlog import TextLogs
 from saltpeter.store.writer import Writer
 from sp_wrapper import frames, wire
 from tests.endpoints.rig import NOON, dial, now
@@ -35,7 +35,6 @@ from tests.endpoints.test_queries import library
 from tests.helpers.bottle import Script, bottle, fleet, job
 from tests.helpers.memory_store import MemoryStore
 from tests.store.test_sqlite import DB01, started
-from tests.store.test_textlog import text_logs
 
 OURS = ("saltpeter", "sp_wrapper", "websockets", "h11")
 TASKS_OF_A_WRAPPER = 1  # and another while something is being made durable
@@ -100,29 +99,6 @@ async def test_what_arrives_while_the_disk_is_busy_is_one_commit_and_one_ack(aut
     assert watched.appends <= 3
     assert len(acks) == watched.appends
     assert acks[-1]["seq"] == 20
-
-
-async def test_the_ack_of_a_start_goes_out_with_the_next(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sends: list[bytes] = []
-    put = Outbox.put
-
-    def noting(outbox: Outbox, data: bytes) -> None:
-        sends.append(data)
-        put(outbox, data)
-
-    async with dial(MachinesEndpoint(Known(Watched()), now).front(), "/") as wrapper:
-        await connect(wrapper)
-        monkeypatch.setattr(Outbox, "put", noting)
-        await wrapper.say(**WHO, type="output", seq=0, offset=0, data="x\n")
-        await wrapper.say(**WHO, type="start", pid=1, version="1.0")  # while that is being made durable
-        await wrapper.say(**WHO, type="output", seq=1, offset=2, data="y\n")
-        acks = await wrapper.hear_all(1)
-        await wrapper.say(**WHO, type="start", pid=1, version="1.0")
-        assert (await wrapper.hear())["ack_type"] == "start"
-    assert [ack["ack_type"] for ack in acks] == ["output", "start", "output"]
-    assert len(sends) == 2 + 1
 
 
 async def test_a_heartbeat_costs_no_write_no_answer_and_no_task(autojump_clock: MockClock) -> None:
@@ -271,10 +247,10 @@ def noted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[objec
     return calls
 
 
-async def test_a_block_of_output_is_one_entry_of_the_text_logs(tmp_path: Path) -> None:
-    async with text_logs(tmp_path) as logs:
-        logs.output(ExecutionId("backup_1", "db01"), b"a line\n" * 10_000, NOON)
-        assert len(logs._queue) == 1
+def test_a_block_of_output_is_one_entry_of_the_text_logs(tmp_path: Path) -> None:
+    logs = TextLogs(tmp_path)
+    logs.output(ExecutionId("backup_1", "db01"), b"a line\n" * 10_000, NOON)
+    assert len(logs._queue) == 1
 
 
 def test_a_heartbeat_is_small() -> None:

@@ -12,7 +12,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
@@ -20,7 +19,7 @@ import trio
 from saltpeter.errors import StoreError
 from saltpeter.logs import fields
 from saltpeter.store import worker
-from saltpeter.store.worker import Kind
+from saltpeter.store.scribe import Family, Group, Report
 
 END_S = 10.0  # for what it is writing when it is told to end
 _READ_BYTES = 64 * 1024
@@ -51,27 +50,27 @@ class _Parts:
 
 @attrs.define(eq=False)
 class Lane:
-    """The way of one kind of file to the process. One task uses it. All of it raises StoreError when the process has
+    """The way of one family's groups to the process. One task uses it. All of it raises StoreError when the process has
     ended: nobody knows then what it had written.
     """
 
     _socket: socket.socket  # that never blocks
 
-    async def begin(self, kind: Kind) -> None:
+    async def begin(self, family: Family) -> None:
         with _ended_otherwise():
-            await self._send(kind)
+            await self._send(family)
 
-    async def write(self, piece: object) -> Any:
-        """Returns what is said of it when it is written, as far as it can be. Who is cancelled does not know what was,
-        and uses the lane no more.
+    async def write(self, group: Group) -> Report:
+        """Returns when the group is written, as far as it can be. Who is cancelled does not know what was.
 
         Raises what ended it, too, where that is a bug.
         """
         with _ended_otherwise():
-            await self._send(piece)
+            await self._send(group)
             report = pickle.loads(await self._answer())  # noqa: S301  from the other half of this program
         if isinstance(report, Exception):
             raise report
+        assert isinstance(report, Report)  # noqa: S101  nothing else is ever sent
         return report
 
     def close(self) -> None:
@@ -111,11 +110,11 @@ def _ended_otherwise() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def writing(kinds: Sequence[Kind], *, holding: int) -> AsyncIterator[list[Lane]]:
-    """A process that writes, with a lane for each of `kinds`; it holds the descriptor `holding` until its end, for
+async def writing(families: Sequence[Family], *, holding: int) -> AsyncIterator[list[Lane]]:
+    """A process that writes, with a lane for each of `families`; it holds the descriptor `holding` until its end, for
     which leaving waits. Raises StoreError when it cannot be started, or ends before.
     """
-    pairs = [socket.socketpair() for _ in kinds]
+    pairs = [socket.socketpair() for _ in families]
     for ours, _ in pairs:
         ours.setblocking(False)
     lanes = [Lane(ours) for ours, _ in pairs]
@@ -124,8 +123,8 @@ async def writing(kinds: Sequence[Kind], *, holding: int) -> AsyncIterator[list[
             open_lanes.callback(lane.close)
         process = await trio.to_thread.run_sync(_start, [theirs for _, theirs in pairs], holding)
         try:
-            for lane, kind in zip(lanes, kinds, strict=True):
-                await lane.begin(kind)
+            for lane, family in zip(lanes, families, strict=True):
+                await lane.begin(family)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, process)
                 yield lanes

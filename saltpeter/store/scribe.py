@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -51,19 +50,6 @@ class Family:
     leave_free: int = 0
     replaceable: bool = False
     page_bytes: int = SMALL_PAGE
-
-    @contextmanager
-    def opened(self) -> Iterator[Scribe]:
-        """Who writes them, for this thread; journals are copied in another."""
-        scribe = Scribe(self)
-        copying = threading.Thread(target=scribe.checkpoints.run, name="copy journals")
-        copying.start()
-        try:
-            yield scribe
-        finally:
-            scribe.checkpoints.close()
-            copying.join()
-            scribe.close()
 
 
 class Task(NamedTuple):

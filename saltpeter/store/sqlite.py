@@ -59,8 +59,6 @@ from saltpeter.store.readers import Readers
 from saltpeter.store.schema import LARGE_PAGE, LEDGER, OUTPUT
 from saltpeter.store.scribe import Family, Work
 from saltpeter.store.streams import Addition, Note, Remark, Word
-from saltpeter.store.textfiles import TextFiles
-from saltpeter.store.textlog import TextLogs
 from saltpeter.store.writer import Writer
 
 LEAVE_FREE = 64 * 1024**2  # bytes of the disk that are for the ledger only
@@ -82,40 +80,34 @@ async def open_store(
     version: str = "",
     now: Callable[[], datetime] = now,
     fares: Callable[[str | None], None] = _nobody,
-    logdir: Path | None = None,
 ) -> AsyncIterator[SqliteStore]:
-    """The store in `statedir`, which is made if need be, with its text logs in `logdir` (`log` in the former unless
-    given). At the end, what is waiting is written.
+    """The store in `statedir`, which is made if need be. At the end, what is waiting is written.
 
     A damaged file is replaced by a new one. `version` is this saltpeter's. `fares` is told what keeps the store from
     writing when something begins to, and None when nothing does any more. Raises StoreError when the directory
     cannot be used, another process has it open, or a newer saltpeter has written it.
     """
     places = Places(statedir)
-    kinds = (
+    families = (
         Family(LEDGER, version),
         Family(OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, page_bytes=LARGE_PAGE),
-        TextFiles((logdir or statedir / "log").absolute()),
     )
-    async with _occupied(places, now, version) as lock, writing(kinds, holding=lock) as (to_ledger, to_output, to_text):
+    async with _occupied(places, now, version) as lock, writing(families, holding=lock) as (ledger_lane, output_lane):
         store = SqliteStore(
             places,
-            ledger_writer=Writer(to_ledger, patience_s=PATIENCE_S, now=now),
-            output_writer=Writer(to_output, now=now),
-            text_logs=TextLogs(to_text),
+            ledger_writer=Writer(ledger_lane, patience_s=PATIENCE_S, now=now),
+            output_writer=Writer(output_lane, now=now),
         )
         store.ledger_writer.fares = store.output_writer.fares = lambda: fares(store.problem())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.ledger_writer.run, name="write the ledger")
             nursery.start_soon(store.output_writer.run, name="write output")
-            nursery.start_soon(store.text_logs.run, name="write text logs")
             try:
                 yield store
             finally:
                 store.readers.close()  # first, so that the writers' connections are the last and tidy up
                 store.ledger_writer.close()
                 store.output_writer.close()
-                store.text_logs.close()
 
 
 @asynccontextmanager
@@ -152,7 +144,6 @@ class SqliteStore:
     places: Places
     ledger_writer: Writer
     output_writer: Writer
-    text_logs: TextLogs
     readers: Readers = attrs.field(factory=Readers, init=False)
     _days: dict[str, str] = attrs.field(factory=dict, init=False)  # run -> day of its start
     _life: int | None = attrs.field(default=None, init=False)  # in the ledger, from the first `seen` on

@@ -1,16 +1,16 @@
 """A text log for each job in `logdir`, for grep and tail: `<ISO time> <job_instance> <machine> <text>`.
 
-A copy for people. The ledger and the stored output are the truth, so nothing ever waits for these files; they are
-written by `textfiles`, in the process that writes the store.
+A copy for people. The ledger and the stored output are the truth, so nothing ever waits for these files.
 """
 
 from __future__ import annotations
 
 import logging
+import string
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
+from pathlib import Path
 
 import attrs
 import trio
@@ -37,18 +37,39 @@ from saltpeter.domain.events import (
 )
 from saltpeter.domain.filenames import as_file_name
 from saltpeter.domain.outcome import Outcome
-from saltpeter.logs import fields
-from saltpeter.store.process import Lane
-from saltpeter.store.textfiles import Entry
+from saltpeter.logs import escape, escape_lines, fields
 
 log = logging.getLogger(__name__)
 
 MAX_LINE = 8 * 1024  # bytes of output in one line; a longer one goes on in the next
 MAX_QUEUED = 16 * 1024 * 1024  # bytes that wait for the disk; past it lines are left out
 ENTRY_BYTES = 200  # that an entry takes beside its text
-GATHER_S = 0.1  # more lines for one write
-FLUSH_S = 2.0  # at the end, for what is waiting
+GATHER_S = 0.1  # more lines for one write, since each costs a thread's turn
+FLUSH_S = 2.0
 _NOBODY = "-"  # stands for the machine where a whole run is meant
+_PLAIN = (string.ascii_letters + string.digits + string.punctuation + " \t\n").encode()
+
+
+@attrs.frozen
+class Entry:
+    """One or more lines of a job's log, without a newline at the end: what a command wrote, or our own words."""
+
+    at: datetime
+    run: str
+    machine: str
+    text: bytes
+    is_output: bool = False
+
+    @property
+    def job(self) -> str:
+        return self.run.rpartition("_")[0]
+
+    def lines(self) -> bytes:
+        """As they stand in the log: harmless, and each with its head."""
+        text = shown(self.text) if self.is_output else self.text
+        at = self.at.isoformat(timespec="milliseconds")
+        head = f"{at} {escape(self.run)} {escape(self.machine)} ".encode()
+        return b"".join((head, text.replace(b"\n", b"\n" + head), b"\n"))
 
 
 @attrs.define
@@ -76,17 +97,21 @@ class LineCutter:
 
 @attrs.define
 class TextLogs:
-    """`post` and `output` queue lines and return at once; `run` hands them on."""
+    """`post` and `output` queue lines and return at once; `run` writes them.
 
-    _lane: Lane  # to `textfiles`
+    A file that would grow past `max_bytes` is rotated, and `keep` old ones are kept.
+    """
+
+    logdir: Path
+    max_bytes: int = 10 * 1024 * 1024
+    keep: int = 5
     _cutter: LineCutter = attrs.field(factory=LineCutter, init=False)
     _queue: deque[Entry] = attrs.field(factory=deque, init=False)
     _queued: int = attrs.field(default=0, init=False)  # bytes
     _left_out: int = attrs.field(default=0, init=False)  # lines, since the queue was full
     _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
     _failing: bool = attrs.field(default=False, init=False)
-    _closing: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _scope: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True), init=False)
+    _thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
 
     def post(self, event: LedgerEvent) -> None:
         if isinstance(event, (Ended, CameLate)):
@@ -98,57 +123,64 @@ class TextLogs:
         """`data` follows what was handed over before: nothing twice."""
         self._add_blocks(execution, self._cutter.feed(execution, data), at)
 
-    async def run(self) -> None:
-        """The service; ends after `close`, when nothing waits any more. Cancelling it does not end it sooner. Raises
-        StoreError when nobody writes any more."""
-        with self._scope:
-            while not self._closing.is_set() or self._queue:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The service. When it is cancelled, what is queued is still written."""
+        task_status.started()
+        try:
+            while True:
                 await self._arrived.wait()
-                with trio.move_on_after(GATHER_S):
-                    await self._closing.wait()
-                await self._hand_on()
-
-    def close(self) -> None:
-        """What is waiting is still written, within FLUSH_S."""
-        self._closing.set()
-        self._scope.deadline = trio.current_time() + FLUSH_S
-        self._arrived.set()
+                await trio.sleep(GATHER_S)
+                await self._flush()
+        finally:
+            await self._flush()
 
     def _add_blocks(self, execution: ExecutionId, blocks: Sequence[bytes], at: datetime) -> None:
         for block in blocks:
-            self._add((at, execution.run, execution.machine, block))
+            self._add(Entry(at, execution.run, execution.machine, block, is_output=True))
 
     def _add(self, entry: Entry) -> None:
-        text = entry[3]
-        size = len(text) + ENTRY_BYTES
+        size = len(entry.text) + ENTRY_BYTES
         if self._queued + size > MAX_QUEUED:
-            self._left_out += text.count(b"\n") + 1 if isinstance(text, bytes) else 1
+            self._left_out += entry.text.count(b"\n") + 1
             return
         self._queue.append(entry)
         self._queued += size
         self._arrived.set()
 
-    async def _hand_on(self) -> None:
-        by_file: dict[str, list[Entry]] = {}
-        for entry in self._queue:
-            by_file.setdefault(_file_of_run(entry[1]), []).append(entry)
-        left_out = self._left_out
+    async def _flush(self) -> None:
+        entries, left_out = list(self._queue), self._left_out
         self._queue.clear()
         self._queued = self._left_out = 0
         self._arrived = trio.Event()
         if left_out:
             log.warning("The text logs fell behind, %d lines are missing", left_out, extra=fields("textlog.overrun"))
-        if not by_file:
-            return
-        problem: str = await self._lane.write(by_file)
-        if problem and not self._failing:  # once, and not for each line until somebody makes room
-            log.error("Cannot write the text logs: %s", problem, extra=fields("textlog.failed", error=problem))
-        self._failing = bool(problem)
+        if entries:
+            with trio.move_on_after(FLUSH_S, shield=True):  # they are no longer in the queue
+                await trio.to_thread.run_sync(self._write, entries, limiter=self._thread)
 
+    # --- in the thread ---------------------------------------------------------------------------
 
-@lru_cache(maxsize=1024)
-def _file_of_run(run: str) -> str:
-    return file_name(run.rpartition("_")[0])
+    def _write(self, entries: Sequence[Entry]) -> None:
+        by_job: dict[str, list[bytes]] = {}
+        for entry in entries:
+            by_job.setdefault(entry.job, []).append(entry.lines())
+        try:
+            for job, parts in by_job.items():
+                self._append(self.logdir / file_name(job), b"".join(parts))
+            self._failing = False
+        except OSError as exc:
+            if not self._failing:  # once, and not for each line until somebody makes room
+                log.error("Cannot write the text logs: %s", exc, extra=fields("textlog.failed", error=str(exc)))
+            self._failing = True
+
+    def _append(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        path.touch(mode=0o640)
+        if (size := path.stat().st_size) and size + len(data) > self.max_bytes:
+            _rotate(path, self.keep)
+            path.touch(mode=0o640)
+        with path.open("ab") as file:
+            file.write(data)
 
 
 def file_name(job: str) -> str:
@@ -162,8 +194,9 @@ def describe(event: LedgerEvent) -> list[Entry]:
         case RunStarted() | SlotPassed() | KillRequested() | RunEnded():
             return _describe_run(event)
         case Retrying() | Started() | Ended() | CameLate():
+            texts = _describe_execution(event)
             execution = event.execution
-            return [(event.at, execution.run, execution.machine, text) for text in _describe_execution(event)]
+            return [Entry(event.at, execution.run, execution.machine, _escaped(text)) for text in texts]
         case Awaited() | Targeted() | Launched() | Confirmed() | Bound() | HoldSet() | HoldEnded():
             return []
         case _:
@@ -174,15 +207,15 @@ def _describe_run(event: RunStarted | SlotPassed | KillRequested | RunEnded) -> 
     at = event.at
     match event:
         case RunStarted():
-            return [(at, event.run, _NOBODY, f"started by {event.by}")]
+            return [Entry(at, event.run, _NOBODY, _escaped(f"started by {event.by}"))]
         case SlotPassed():
             instance = f"{event.job}_{event.slot.timestamp():.0f}"
-            return [(at, instance, _NOBODY, f"did not run: {event.reason.value} {event.text}".rstrip())]
+            return [Entry(at, instance, _NOBODY, _escaped(f"did not run: {event.reason.value} {event.text}".rstrip()))]
         case KillRequested():
             machines = event.machines or (_NOBODY,)
-            return [(at, event.run, machine, f"kill requested by {event.by}") for machine in machines]
+            return [Entry(at, event.run, machine, _escaped(f"kill requested by {event.by}")) for machine in machines]
         case RunEnded():
-            return [(at, event.run, _NOBODY, f"ended: {event.verdict.value} {event.text}".rstrip())]
+            return [Entry(at, event.run, _NOBODY, _escaped(f"ended: {event.verdict.value} {event.text}".rstrip()))]
         case _:
             assert_never(event)
 
@@ -203,3 +236,29 @@ def _describe_execution(event: Retrying | Started | Ended | CameLate) -> list[st
 
 def _describe_end(word: str, outcome: Outcome) -> list[str]:
     return [*outcome.text.splitlines(), f"{word}: {outcome.end.value} (exit code: {outcome.code})"]
+
+
+def shown(block: bytes) -> bytes:
+    """Lines of a command's output, with everything escaped that is no text; a tab in a table is no harm."""
+    # looking for one byte costs next to nothing, for two as much as all else here
+    lines = block.removesuffix(b"\r").replace(b"\r\n", b"\n") if b"\r" in block else block
+    if not lines.translate(None, _PLAIN):  # as most output is; that costs a tenth of looking at each character
+        return lines
+    return escape_lines(lines.decode("utf-8", "backslashreplace")).encode()
+
+
+def _escaped(text: str) -> bytes:
+    """One line, whatever is in it."""
+    return "\t".join(map(escape, text.split("\t"))).encode()
+
+
+def _rotate(path: Path, keep: int) -> None:
+    """path -> path.1 -> path.2 and so on; the oldest of `keep` is overwritten. With 0 the file just begins anew."""
+    if keep == 0:
+        path.unlink()
+        return
+    for number in range(keep - 1, 0, -1):
+        old = path.with_name(f"{path.name}.{number}")
+        if old.exists():
+            old.replace(path.with_name(f"{path.name}.{number + 1}"))
+    path.replace(path.with_name(f"{path.name}.1"))

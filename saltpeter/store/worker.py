@@ -2,10 +2,9 @@
 
     python -m saltpeter.store.worker LANE...
 
-Each LANE is the descriptor of a socket by which the daemon sends what is to be written there (a `Kind`), and then one
-piece of it after the other, pickled; it is told what became of each. The process ends when the daemon has closed its
-lanes, or has died. It is started deaf to what stops daemons: that may be sent to both, and the daemon's last words are
-still to be written.
+Each LANE is the descriptor of a socket by which the daemon sends a `Family`, and then one `Group` after the other,
+pickled; it is told what became of each. The process ends when the daemon has closed its lanes, or has died. It is
+started deaf to what stops daemons: that may be sent to both, and the daemon's last words are still to be written.
 """
 
 from __future__ import annotations
@@ -16,46 +15,38 @@ import struct
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO
 
-from saltpeter.store import forgetting, lives, rules, scribe, streams, textfiles
+from saltpeter.store import forgetting, lives, rules, streams
+from saltpeter.store.scribe import Family, Group, Scribe
 
 SIZE = struct.Struct("!Q")  # before each answer: how many bytes it has
-# loaded at the start: later another version may be installed there
-LOADED = (forgetting, lives, rules, scribe, streams, textfiles)
-
-TURN_S = 0.001  # how long a thread keeps Python's lock while another wants it: who waits may have a commit to confirm
-
-
-class Hand(Protocol):
-    """Writes; one thread uses it."""
-
-    def write(self, piece: Any) -> object:
-        """What the daemon is told of it."""
-
-
-class Kind(Protocol):
-    """What can be written: a `scribe.Family` of databases, the `textfiles.TextFiles`."""
-
-    def opened(self) -> AbstractContextManager[Hand]: ...
+TASKS = (forgetting, lives, rules, streams)  # loaded at the start: later another version may be installed there
 
 
 def serve(lane: socket.socket) -> None:
     """Write what comes, until nothing more does."""
     with lane, lane.makefile("rb") as incoming:
-        kind: Kind | None = _next(incoming)
-        if kind is None:
+        family = _next(incoming)
+        if not isinstance(family, Family):
             return
-        # once the daemon has died, nobody wants to know any more
-        with kind.opened() as hand, suppress(BrokenPipeError, ConnectionResetError):
-            while (piece := _next(incoming)) is not None:
-                lane.sendall(_answer(hand, piece))
+        scribe = Scribe(family)
+        copying = threading.Thread(target=scribe.checkpoints.run, name="copy journals")
+        copying.start()
+        try:
+            while isinstance(group := _next(incoming), Group):
+                lane.sendall(_answer(scribe, group))
+        except (BrokenPipeError, ConnectionResetError):  # the daemon has died: nobody wants to know any more
+            pass
+        finally:
+            scribe.checkpoints.close()
+            copying.join()
+            scribe.close()
 
 
-def _answer(hand: Hand, piece: object) -> bytes:
+def _answer(scribe: Scribe, group: Group) -> bytes:
     try:
-        return _packed(hand.write(piece))
+        return _packed(scribe.write(group))
     except Exception as bug:  # the daemon's to end with: here nobody would see it
         return _packed(RuntimeError(f"the process that writes the store failed: {bug!r}"))
 
@@ -65,7 +56,7 @@ def _packed(answer: object) -> bytes:
     return SIZE.pack(len(data)) + data
 
 
-def _next(incoming: BinaryIO) -> Any:
+def _next(incoming: BinaryIO) -> object:
     """The next message, from the other half of this program; None when there are no more, or the daemon died in the
     middle of one.
     """
@@ -76,7 +67,6 @@ def _next(incoming: BinaryIO) -> Any:
 
 
 def main(lanes: Sequence[int]) -> None:
-    sys.setswitchinterval(TURN_S)
     threads = [threading.Thread(target=serve, args=[socket.socket(fileno=lane)], name=f"lane {lane}") for lane in lanes]
     for thread in threads:
         thread.start()

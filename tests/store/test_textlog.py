@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,10 +28,7 @@ from saltpeter.domain.events import (
 from saltpeter.domain.outcome import KILLED, End, Outcome
 from saltpeter.domain.verdict import Verdict
 from saltpeter.store import textlog
-from saltpeter.store.process import writing
-from saltpeter.store.textfiles import TextFiles, shown
-from saltpeter.store.textlog import LineCutter, TextLogs, file_name
-from tests.helpers.daemon import eventually
+from saltpeter.store.textlog import LineCutter, TextLogs, file_name, shown
 
 AT = datetime(2025, 11, 5, 12, 34, 9, tzinfo=timezone.utc)
 STAMP = "2025-11-05T12:34:09.000+00:00"
@@ -43,22 +36,11 @@ RUN = "backup_1762346049"
 DB01 = ExecutionId(RUN, "db01")
 
 
-@asynccontextmanager
-async def text_logs(directory: Path) -> AsyncIterator[TextLogs]:
-    """Text logs that are written by a process of their own; in the end all of it is."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    try:
-        async with writing([TextFiles(directory)], holding=nothing) as [lane], trio.open_nursery() as nursery:
-            logs = TextLogs(lane)
-            nursery.start_soon(logs.run)
-            yield logs
-            logs.close()
-    finally:
-        os.close(nothing)
-
-
-def stands_in(path: Path, text: str) -> bool:
-    return path.is_file() and text in path.read_text()
+async def write(logs: TextLogs) -> None:
+    """Let the service run until nothing is queued, and stop it as the daemon does."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(logs.run)
+        nursery.cancel_scope.cancel()
 
 
 def last_characters(directory: Path) -> dict[str, str]:
@@ -68,6 +50,7 @@ def last_characters(directory: Path) -> dict[str, str]:
 
 @pytest.mark.trio
 async def test_a_run_reads_as_a_story(tmp_path: Path) -> None:
+    logs = TextLogs(tmp_path / "logs")
     second = ExecutionId(RUN, "db01", 2)
     story: list[LedgerEvent | tuple[ExecutionId, bytes]] = [
         SlotPassed(job="backup", slot=AT, reason=Reason.OVERLAP, text="the last run lives", at=AT),
@@ -82,12 +65,12 @@ async def test_a_run_reads_as_a_story(tmp_path: Path) -> None:
         CameLate(execution=second, outcome=Outcome(end=End.EXITED, code=3), at=AT),
         RunEnded(run=RUN, verdict=Verdict.KILLED, at=AT),
     ]
-    async with text_logs(tmp_path / "logs") as logs:
-        for event in story:
-            if isinstance(event, tuple):
-                logs.output(*event, AT)
-            else:
-                logs.post(event)
+    for event in story:
+        if isinstance(event, tuple):
+            logs.output(*event, AT)
+        else:
+            logs.post(event)
+    await write(logs)
     assert (tmp_path / "logs" / "backup.log").read_text().splitlines() == [
         f"{STAMP} {RUN} - did not run: overlap the last run lives",
         f"{STAMP} {RUN} - started by schedule",
@@ -107,35 +90,39 @@ async def test_a_run_reads_as_a_story(tmp_path: Path) -> None:
 
 @pytest.mark.trio
 async def test_no_output_forges_a_line_or_moves_the_cursor(tmp_path: Path) -> None:
-    async with text_logs(tmp_path) as logs:
-        logs.output(DB01, b"\x1b[2J\rgone\x0b\xff\xe2\x80\xae\n", AT)
-        logs.post(Started(execution=ExecutionId(RUN, "evil\nhost"), pid=1, version="", at=AT))
+    logs = TextLogs(tmp_path)
+    logs.output(DB01, b"\x1b[2J\rgone\x0b\xff\xe2\x80\xae\n", AT)
+    logs.post(Started(execution=ExecutionId(RUN, "evil\nhost"), pid=1, version="", at=AT))
+    await write(logs)
     assert (tmp_path / "backup.log").read_text().splitlines() == [
         f"{STAMP} {RUN} db01 \\x1b[2J\\rgone\\x0b\\xff\\u202e",
         f"{STAMP} {RUN} evil\\nhost started (PID: 1)",
     ]
 
 
-def test_a_full_file_is_rotated_and_old_ones_go(tmp_path: Path) -> None:
-    files = TextFiles(tmp_path, max_bytes=150, keep=2)
+@pytest.mark.trio
+async def test_a_full_file_is_rotated_and_old_ones_go(tmp_path: Path) -> None:
+    logs = TextLogs(tmp_path, max_bytes=150, keep=2)
     for number in range(10):
-        assert files.write({"backup.log": [(AT, RUN, "db01", b"number %d" % number)]}) == ""
+        logs.output(DB01, b"number %d\n" % number, AT)
+        await write(logs)
     assert last_characters(tmp_path) == {"backup.log": "89", "backup.log.1": "67", "backup.log.2": "45"}
-    nothing_kept = TextFiles(tmp_path, max_bytes=150, keep=0)
-    assert nothing_kept.write({"backup.log": [(AT, RUN, "db01", b"number 10")]}) == ""
+    nothing_kept = TextLogs(tmp_path, max_bytes=150, keep=0)
+    nothing_kept.output(DB01, b"number 10\n", AT)
+    await write(nothing_kept)
     assert (tmp_path / "backup.log").read_text().count("\n") == 1
 
 
 @pytest.mark.trio
 async def test_trouble_is_said_once_and_goes_by(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logs = TextLogs(tmp_path / "dir")
     (tmp_path / "dir").write_text("in the way")
-    async with text_logs(tmp_path / "dir") as logs:
-        for _ in range(3):
-            logs.output(DB01, b"lost\n", AT)
-            await trio.sleep(2 * textlog.GATHER_S)
-        await eventually(lambda: bool(caplog.records))
-        (tmp_path / "dir").unlink()
-        logs.output(DB01, b"kept\n", AT)
+    for _ in range(3):
+        logs.output(DB01, b"lost\n", AT)
+        await write(logs)
+    (tmp_path / "dir").unlink()
+    logs.output(DB01, b"kept\n", AT)
+    await write(logs)
     assert [record.message.partition(":")[0] for record in caplog.records] == ["Cannot write the text logs"]
     assert (tmp_path / "dir" / "backup.log").read_text().endswith("kept\n")
 
@@ -145,24 +132,31 @@ async def test_a_slow_disk_costs_lines_and_not_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(textlog, "MAX_QUEUED", 1000)
-    path = tmp_path / "backup.log"
-    async with text_logs(tmp_path) as logs:
-        for number in range(100):
-            logs.output(DB01, b"%03d\n" % number, AT)
-        await eventually(lambda: stands_in(path, "000"))
-        text = path.read_text()
-        logs.output(DB01, b"room again\n", AT)
-    assert len(text) <= 1000
-    assert f"{100 - text.count(chr(10))} lines are missing" in caplog.text
-    assert path.read_text().endswith("room again\n")
+    logs = TextLogs(tmp_path)
+    for number in range(100):
+        logs.output(DB01, b"%03d\n" % number, AT)
+    await write(logs)
+    written = (tmp_path / "backup.log").read_text()
+    assert len(written) <= 1000
+    assert f"{100 - written.count(chr(10))} lines are missing" in caplog.text
+    logs.output(DB01, b"room again\n", AT)
+    await write(logs)
+    assert (tmp_path / "backup.log").read_text().endswith("room again\n")
 
 
 @pytest.mark.trio
 async def test_lines_are_written_while_the_daemon_lives(tmp_path: Path) -> None:
-    async with text_logs(tmp_path) as logs:
-        for text in ("one", "two"):
-            logs.output(DB01, text.encode() + b"\n", AT)
-            await eventually(partial(stands_in, tmp_path / "backup.log", text))
+    logs = TextLogs(tmp_path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(logs.run)
+        for text in (b"one", b"two"):
+            logs.output(DB01, text + b"\n", AT)
+            with trio.fail_after(5):
+                while (
+                    "backup.log" not in last_characters(tmp_path) or text not in (tmp_path / "backup.log").read_bytes()
+                ):
+                    await trio.lowlevel.checkpoint()  # the disk has a clock of its own
+        nursery.cancel_scope.cancel()
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"bc", b"\r\n", b"x" * 9000]), max_size=12), st.data())
