@@ -166,21 +166,21 @@ class TextLogs:
             by_job.setdefault(entry.job, []).append(entry.lines())
         try:
             for job, parts in by_job.items():
-                self._append(self.logdir / file_name(job), b"".join(parts))
+                self._append(self.logdir / file_name(job), parts)
             self._failing = False
         except OSError as exc:
             if not self._failing:  # once, and not for each line until somebody makes room
                 log.error("Cannot write the text logs: %s", exc, extra=fields("textlog.failed", error=str(exc)))
             self._failing = True
 
-    def _append(self, path: Path, data: bytes) -> None:
+    def _append(self, path: Path, parts: Sequence[bytes]) -> None:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         path.touch(mode=0o640)
-        if (size := path.stat().st_size) and size + len(data) > self.max_bytes:
+        if (size := path.stat().st_size) and size + sum(map(len, parts)) > self.max_bytes:
             _rotate(path, self.keep)
             path.touch(mode=0o640)
         with path.open("ab") as file:
-            file.write(data)
+            file.writelines(parts)  # not joined: there may be megabytes
 
 
 def file_name(job: str) -> str:
