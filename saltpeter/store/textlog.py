@@ -10,6 +10,7 @@ import string
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -253,12 +254,13 @@ def _escaped(text: str) -> bytes:
 
 
 def _rotate(path: Path, keep: int) -> None:
-    """path -> path.1 -> path.2 and so on; the oldest of `keep` is overwritten. With 0 the file just begins anew."""
-    if keep == 0:
-        path.unlink()
-        return
-    for number in range(keep - 1, 0, -1):
-        old = path.with_name(f"{path.name}.{number}")
-        if old.exists():
-            old.replace(path.with_name(f"{path.name}.{number + 1}"))
-    path.replace(path.with_name(f"{path.name}.1"))
+    """path -> path.1 -> path.2 and so on; the oldest of `keep` goes. With 0 the file just begins anew.
+
+    It goes first: when one file is renamed over another, ext4 writes it to the disk at once (auto_da_alloc), and in a
+    flood that would be all of them, though none is to last.
+    """
+    files = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, keep + 1))]
+    files[-1].unlink(missing_ok=True)
+    for younger, older in reversed(list(pairwise(files))):
+        if younger.exists():
+            younger.rename(older)

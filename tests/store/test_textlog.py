@@ -114,6 +114,25 @@ async def test_a_full_file_is_rotated_and_old_ones_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.trio
+async def test_no_file_is_renamed_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is, ext4 writes to the disk at once: a flood of output would be in the way of all commits."""
+    rename = Path.rename
+    free: list[bool] = []
+
+    def noting(path: Path, target: Path) -> Path:
+        free.append(not target.exists())
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", noting)
+    monkeypatch.setattr(Path, "replace", None)
+    logs = TextLogs(tmp_path, max_bytes=10, keep=2)
+    for number in range(5):
+        logs.output(DB01, b"number %d\n" % number, AT)
+        await write(logs)
+    assert free == [True] * (1 + 2 * 3)
+
+
+@pytest.mark.trio
 async def test_trouble_is_said_once_and_goes_by(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     logs = TextLogs(tmp_path / "dir")
     (tmp_path / "dir").write_text("in the way")
