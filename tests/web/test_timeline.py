@@ -104,6 +104,15 @@ def fill(state: Any, rows: list[tuple[str, datetime, float, str]]) -> None:
         ledger.commit()
 
 
+DRAW = """
+async () => {
+    const { redraw } = await import('/web/session.js');
+    redraw();
+    await new Promise((done) => setTimeout(done, 100));
+}
+"""
+
+
 def test_what_ran_at_three_is_seen_in_one_look(page: Page, own_daemon: Served) -> None:
     shown = (utc_now() - 24 * HOUR).astimezone(BERLIN).replace(hour=3, minute=0, second=0, microsecond=0)
     three = shown.astimezone(timezone.utc)
@@ -116,6 +125,7 @@ def test_what_ran_at_three_is_seen_in_one_look(page: Page, own_daemon: Served) -
     page.goto(f"{own_daemon.url}#/timeline")
     expect(page.get_by_role("heading", level=1)).to_have_text("Timeline")
     page.get_by_label("What ran at").fill(shown.strftime("%Y-%m-%dT%H:%M:%S"))
+    page.evaluate(DRAW)  # as anything that the daemon tells does
     page.get_by_role("button", name="Go", exact=True).click()
     expect(labels(page)).to_have_text(["at-three-0", "at-three-1", "at-three-2"])
     expect(page).to_have_url(re.compile(re.escape(f"at={iso(three).replace(':', '%3A')}") + ".*span=1h"))

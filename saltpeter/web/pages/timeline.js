@@ -8,7 +8,7 @@ import { groupsOf } from '../search.js';
 import { adjust, shownZone, useAnswer, useKept, useNow, useSession } from '../session.js';
 import { asWall, inFull, instantOf } from '../times.js';
 import { moved, readSpan, windowOf, writeSpan, zoomed } from '../timescale.js';
-import { html, useEffect, useMemo, useRef, useState } from '../ui.js';
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../ui.js';
 import { Legend, Lines } from './lines.js';
 import { TimeList } from './timelist.js';
 
@@ -88,13 +88,16 @@ function Select({ label, value, options, choose }) {
 /** "What ran at 03:00?" */
 function GoTo({ place, goTo }) {
   const zone = shownZone();
+  const field = useRef(null);
+  const shown = place.centre === null ? '' : asWall(place.centre, zone);
+  useLayoutEffect(() => void (field.current.value = shown), [shown]); // and not with each drawing: somebody may be typing
   const ask = (event) => {
     event.preventDefault();
     const text = new FormData(event.target).get('at');
     if (text) goTo(instantOf(text, zone));
   };
   return html`<form class="goto" onSubmit=${ask}>
-    <label>What ran at <input type="datetime-local" name="at" step="1" value=${place.centre === null ? '' : asWall(place.centre, zone)} /></label>
+    <label>What ran at <input ref=${field} type="datetime-local" name="at" step="1" /></label>
     <button>Go</button>
   </form>`;
 }
