@@ -23,6 +23,7 @@ from saltpeter.domain.outcome import LOST
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.channel import Channel, Limits
 from saltpeter.endpoints.machines import MachinesEndpoint
+from saltpeter.endpoints.outbox import Outbox
 from saltpeter.store.readers import Readers
 from saltpeter.store.sqlite import SqliteStore, open_store
 from saltpeter.store.textlog import TextLogs
@@ -99,6 +100,29 @@ async def test_what_arrives_while_the_disk_is_busy_is_one_commit_and_one_ack(aut
     assert watched.appends <= 3
     assert len(acks) == watched.appends
     assert acks[-1]["seq"] == 20
+
+
+async def test_the_ack_of_a_start_goes_out_with_the_next(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends: list[bytes] = []
+    put = Outbox.put
+
+    def noting(outbox: Outbox, data: bytes) -> None:
+        sends.append(data)
+        put(outbox, data)
+
+    async with dial(MachinesEndpoint(Known(Watched()), now).front(), "/") as wrapper:
+        await connect(wrapper)
+        monkeypatch.setattr(Outbox, "put", noting)
+        await wrapper.say(**WHO, type="output", seq=0, offset=0, data="x\n")
+        await wrapper.say(**WHO, type="start", pid=1, version="1.0")  # while that is being made durable
+        await wrapper.say(**WHO, type="output", seq=1, offset=2, data="y\n")
+        acks = await wrapper.hear_all(1)
+        await wrapper.say(**WHO, type="start", pid=1, version="1.0")
+        assert (await wrapper.hear())["ack_type"] == "start"
+    assert [ack["ack_type"] for ack in acks] == ["output", "start", "output"]
+    assert len(sends) == 2 + 1
 
 
 async def test_a_heartbeat_costs_no_write_no_answer_and_no_task(autojump_clock: MockClock) -> None:

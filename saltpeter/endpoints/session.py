@@ -193,7 +193,7 @@ class Session:
                 self._ack("output", message.seq)
             case wire.Start():
                 await self._watch.started(message)
-                self._owed.append(wire.Ack(ack_type="start"))
+                self._owed.append(wire.Ack(ack_type="start"))  # goes out with the next: each send costs
             case wire.Complete():
                 await self._complete(message)
             case wire.SyncRequest():

@@ -240,8 +240,7 @@ class Execution:
         if self._untold:
             with trio.move_on_after(TOGETHER_S):
                 await self._goes_on.wait()
-        if self._telling is None:  # else somebody does it already, and whoever has more to tell waits for that
-            await self.tell_the_ledger()
+        await self.tell_the_ledger()
         try:
             with self._timeout, self._lease:
                 return await self._reported_outcome()

@@ -101,6 +101,20 @@ async def test_a_command_that_takes_its_time_keeps_nothing_back(autojump_clock: 
         nursery.cancel_scope.cancel()
 
 
+async def test_what_somebody_was_telling_is_told_though_they_are_gone(autojump_clock: MockClock) -> None:
+    """Such as a wrapper whose connection is lost while the store cannot write."""
+    store = MemoryStore(broken="full")
+    execution = connected(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(execution.follow)
+        with trio.move_on_after(TOGETHER_S + 0.5):
+            await execution.tell_the_ledger()
+        store.broken = ""
+        await trio.sleep(60.0)
+        assert [type(event) for event in store.events] == [Bound, Confirmed]
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_end_that_comes_first_is_told_last(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     execution = of(store)

@@ -120,7 +120,6 @@ from pathlib import Path
 import trio
 from saltpeter.store.sqlite import open_store
 from tests.store.test_process import own_id
-from tests.helpers.daemon import processes
 from tests.store.test_sqlite import read, started
 
 async def main():
