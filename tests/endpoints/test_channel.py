@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock, lockstep_stream_pair
+from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
+from trio_websocket import ConnectionClosed, wrap_client_stream
 
-from saltpeter.endpoints.channel import CLOSE_S, Channel, Handler, Limits, guard
+from saltpeter.endpoints.channel import CLOSE_S, GOING_AWAY, Channel, Handler, Limits, guard
 from saltpeter.endpoints.http import Front, Upgrade
+from saltpeter.endpoints.sockets import listen_tcp
 from tests.endpoints.rig import dial
 
 UPGRADE = (
@@ -98,3 +100,33 @@ async def test_who_has_gone_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
         async with trio.open_nursery():
             raise trio.BrokenResourceError
     assert caplog.messages == []
+
+
+async def test_what_waits_is_still_sent_when_the_server_stops() -> None:
+    texts = [f"{number:03}" * 40_000 for number in range(200)]  # more than the network takes at once
+
+    async def talk(channel: Channel) -> None:
+        for text in texts:
+            channel.tell(text)
+        async for _ in channel:
+            pass
+
+    front, stop = Front({}, Upgrade(talk, Limits(queue=len(texts)))), trio.CancelScope()
+    listeners = await listen_tcp("127.0.0.1", 0)
+
+    async def serve() -> None:
+        with stop:
+            await front.serve(listeners)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        port = listeners[0].socket.getsockname()[1]
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            client = await wrap_client_stream(nursery, stream, "127.0.0.1", "/ws")
+            heard = [await client.get_message()]
+            stop.cancel()
+            await wait_all_tasks_blocked()
+            heard += [await client.get_message() for _ in texts[1:]]
+            with pytest.raises(ConnectionClosed, match=str(GOING_AWAY)):
+                await client.get_message()
+    assert heard == texts
