@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -143,11 +144,12 @@ def due_once(at: float, **facts: Any) -> dict[str, Any]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory for one plant."""
+    """A directory for one plant. What there is to forget of it afterwards does not keep the next one's disk busy."""
     with tempfile.TemporaryDirectory(prefix="sp-bench-") as name:
         directory = Path(name)
         (directory / "conf.d").mkdir()
         yield directory
+    os.sync()
 
 
 def settings(directory: Path, port: int, **more: Any) -> dict[str, Any]:

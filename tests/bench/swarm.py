@@ -193,7 +193,7 @@ class Swarm:
     _stopped: threading.Event = attrs.field(factory=threading.Event, init=False)
     _beat_s: float | None = attrs.field(default=None, init=False)
     _next_beat: int = attrs.field(default=0, init=False)
-    _beats_from: float = attrs.field(default=0.0, init=False)
+    _beats_from: float | None = attrs.field(default=None, init=False)  # None: since the thread sees that it is to
 
     def add(self, life: Life, tick: Tick | None = None) -> None:
         self._waiting.append((life, tick))
@@ -209,7 +209,7 @@ class Swarm:
 
     def beat_every(self, seconds: float | None) -> None:
         """From now on each peer's tick comes so often, or never; all of them are evenly spread."""
-        self._beats_from, self._next_beat = time.perf_counter(), 0
+        self._beats_from, self._next_beat = None, 0
         self._beat_s = seconds  # last, for another thread may be looking
 
     def run(self, for_s: float | None = None) -> None:
@@ -290,6 +290,8 @@ class Swarm:
         if self._beat_s is None or not ticking:
             return
         now = time.perf_counter()
+        if self._beats_from is None:  # not before, or all that was due while it slept would come in one burst
+            self._beats_from = now
         due = int((now - self._beats_from) / self._beat_s * len(ticking))
         for number in range(self._next_beat, due):
             peer = ticking[number % len(ticking)]

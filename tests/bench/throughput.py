@@ -19,7 +19,7 @@ TOTAL = 96 * 1024 * 1024  # bytes, of all machines together
 ROUNDS = 3
 PACED_S = 4.0
 LINE = b"2026-05-04 12:00:00 INFO backup: copied /var/lib/app/data/%08d.bin (4096 bytes) to the archive, ok\n"
-CHUNK = b"".join(LINE % number for number in range(wire.MAX_CHUNK // 100))
+CHUNK = b"".join(LINE % number for number in range(wire.MAX_CHUNK // 100))[: wire.MAX_CHUNK]
 
 
 @attrs.frozen
@@ -64,6 +64,7 @@ class Paced:
     speaker: Speaker
     written: Iterator[bytes]
     acks_ms: list[float]
+    started: bool = False  # the daemon has said that it knows
     _sent_at: list[float] = attrs.field(factory=list)
     _acked: int = 0
 
@@ -71,6 +72,7 @@ class Paced:
         yield self.speaker.connect()
         message = yield self.speaker.start()
         while True:
+            self.started |= b'"start"' in message.text
             if b'"output"' in message.text:
                 upto = message.fields["seq"] + 1
                 self.acks_ms += [(message.at - at) * 1000 for at in self._sent_at[self._acked : upto]]
@@ -89,12 +91,12 @@ async def acks(process: Process, speakers: Sequence[Speaker], rate: float, for_s
     swarm, acks_ms = Swarm(process.port), list[float]()
     every_s = len(CHUNK) * len(speakers) / rate
     for_s = max(for_s, 4 * every_s)
-    for speaker in speakers:
-        paced = Paced(speaker, iter(frames(speaker, int(for_s / every_s))), acks_ms)
+    commands = [Paced(speaker, iter(frames(speaker, int(for_s / every_s))), acks_ms) for speaker in speakers]
+    for paced in commands:
         swarm.add(paced.life(), paced.tick)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(in_thread, swarm)
-        while swarm.connecting:  # noqa: ASYNC110  nobody could set an event
+        while not all(paced.started for paced in commands):  # noqa: ASYNC110  nobody could set an event
             await trio.sleep(0.05)
         swarm.beat_every(every_s)
         await trio.sleep(for_s + 1)
