@@ -11,8 +11,8 @@ from saltpeter.errors import StoreError
 from saltpeter.store.places import sync
 
 RING = 20  # executions that are remembered of each machine
-CHECKPOINT_BYTES = 16 * 1024**2  # of journal, before it is copied into its file
-LARGEST_JOURNAL = 4 * CHECKPOINT_BYTES  # before a commit waits for that
+CHECKPOINT_BYTES = 8 * 1024**2  # of journal, before it is copied into its file
+LARGEST_JOURNAL = 8 * CHECKPOINT_BYTES  # before a commit waits for that
 SMALL_PAGE, LARGE_PAGE = 4096, 8192  # bytes; SQLite makes two calls of the kernel for each page it writes
 BUSY_S = 5.0  # how long a locked database is waited for; only another program can lock it for so long
 

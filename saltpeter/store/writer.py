@@ -30,8 +30,9 @@ MAX_BYTES = 8 * 1024 * 1024  # of one group: a few tens of milliseconds of an or
 FLUSH_S = 10.0  # at the end, for what is waiting
 
 # From the beginning of a group of so many to that of the next, so that in a storm much goes together, for each group
-# costs the same again. Who is alone does not wait.
-CROWD, PACE_S = 4, 0.02
+# costs the same again. Who is alone does not wait, nor is there a wait after many bytes: those pay for themselves, and
+# whoever sent them may not send more before they are written.
+CROWD, CROWD_BYTES, PACE_S = 4, 256 * 1024, 0.02
 PROBE_S = 3.0  # who waits for the store tries again sooner
 
 T = TypeVar("T")
@@ -162,7 +163,7 @@ class Writer:
                 item.result, item.error = done
                 item.settle()
             self._group = ()
-            if len(group) >= CROWD and not self._closing:
+            if len(group) >= CROWD and _size(group) < CROWD_BYTES and not self._closing:
                 await trio.sleep_until(began + PACE_S)
 
     async def _give_up_what_waits_too_long(self) -> None:
@@ -223,3 +224,7 @@ class Writer:
             item.settle()
         self._group = ()
         self._waiting.clear()
+
+
+def _size(group: Sequence[_Item]) -> int:
+    return sum(item.task.size for item in group)
