@@ -42,7 +42,7 @@ from saltpeter.engine.launcher import Launcher
 from saltpeter.engine.leases import Leases
 from saltpeter.engine.means import Means
 from saltpeter.engine.people import TOKENS_FILE, TokenFile
-from saltpeter.engine.record import Copies, Recorder, telling_of_the_store
+from saltpeter.engine.record import Observers, Recorder, telling_of_the_store
 from saltpeter.engine.recovery import remember, take_up
 from saltpeter.engine.reload import Directory, Reloader, report
 from saltpeter.engine.roster import Executions
@@ -57,7 +57,6 @@ from saltpeter.store.diary import live
 from saltpeter.store.places import SESSION_KEY_FILE
 from saltpeter.store.retention import Retention
 from saltpeter.store.sqlite import SqliteStore, open_store
-from saltpeter.store.textlog import TextLogs
 from sp_wrapper import __version__
 
 log = logging.getLogger(__name__)
@@ -185,8 +184,9 @@ class Daemon:
         tls = certificate(assembly.config)
         tokens = TokenFile(Path(settings.statedir) / TOKENS_FILE)
         board = Board(State(assembly.config))
+        fares = telling_of_the_store(board, now)
         async with (
-            open_store(Path(settings.statedir), __version__, now, telling_of_the_store(board, now)) as store,
+            open_store(Path(settings.statedir), __version__, now, fares, Path(settings.logdir)) as store,
             listening(settings, tokens, tls) as ports,
             trio.open_nursery() as services,
         ):
@@ -208,11 +208,9 @@ class Daemon:
 
     async def _means(self, ground: Ground) -> Means:
         """What the runs work with: the record of them, and the ways to machines."""
-        text_logs = TextLogs(Path(ground.settings.logdir))
-        await ground.services.start(text_logs.run)
-        copies = Copies((text_logs, ground.metrics, ground.pulse))
+        observers = Observers((ground.metrics, ground.pulse))
         return Means(
-            record=Recorder(ground.store, ground.board, copies, ground.metrics.committed),
+            record=Recorder(ground.store, ground.board, observers, ground.metrics.committed),
             executions=Executions(),
             departures=Departures(),
             leases=Leases(LEASE_S),

@@ -26,6 +26,8 @@ from saltpeter.endpoints.machines import MachinesEndpoint
 from saltpeter.endpoints.outbox import Outbox
 from saltpeter.store.readers import Readers
 from saltpeter.store.sqlite import SqliteStore, open_store
+from saltpeter.store.streams import StreamName
+from saltpeter.store.textlog import Output as TextOutput
 from saltpeter.store.textlog import TextLogs
 from saltpeter.store.writer import Writer
 from sp_wrapper import frames, wire
@@ -50,10 +52,10 @@ class CountingStore(MemoryStore):
         await super().commit(*events)
 
     async def append(
-        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+        self, execution: ExecutionId, offset: int, *data: bytes, cut: int = 0, limit: int | None = None
     ) -> int:
         self.calls["append"] += 1
-        return await super().append(execution, offset, data, cut, limit=limit)
+        return await super().append(execution, offset, *data, cut=cut, limit=limit)
 
     async def length(self, execution: ExecutionId) -> int:
         self.calls["length"] += 1
@@ -84,9 +86,9 @@ class Counted(Watched):
 
     appends = 0
 
-    async def output(self, output: wire.Output) -> int:
+    async def output(self, *stretch: wire.Output) -> int:
         self.appends += 1
-        return await super().output(output)
+        return await super().output(*stretch)
 
 
 async def test_what_arrives_while_the_disk_is_busy_is_one_commit_and_one_ack(autojump_clock: MockClock) -> None:
@@ -272,9 +274,8 @@ def noted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[objec
 
 
 def test_a_block_of_output_is_one_entry_of_the_text_logs(tmp_path: Path) -> None:
-    logs = TextLogs(tmp_path)
-    logs.output(ExecutionId("backup_1", "db01"), b"a line\n" * 10_000, NOON)
-    assert len(logs._queue) == 1
+    news = TextOutput(StreamName("backup_1", "db01", 1), 0, b"a line\n" * 10_000, NOON)
+    assert len(list(TextLogs(tmp_path)._entries(news))) == 1
 
 
 def test_a_heartbeat_is_small() -> None:

@@ -85,27 +85,27 @@ class Intake:
         return attrs.evolve(output, offset=self.length, cut=0)
 
 
-Accepted: TypeAlias = Union[
-    wire.Output, Repeat, wire.Start, wire.SyncRequest, wire.Complete, wire.Killed, wire.Log, wire.Failure
-]
+_Word: TypeAlias = Union[Repeat, wire.Start, wire.SyncRequest, wire.Complete, wire.Killed, wire.Log, wire.Failure]
+Accepted: TypeAlias = Union[wire.Output, _Word]
+Merged: TypeAlias = Union[tuple[wire.Output, ...], _Word]  # of output, each begins where the one before ends
 
 
-def merged(messages: Iterable[Accepted]) -> Iterator[Accepted]:
-    """The same messages, with stretches of adjoining output put together, under the last one's number.
+def merged(messages: Iterable[Accepted]) -> Iterator[Merged]:
+    """The same messages, but adjoining output put together.
 
     One commit, and one ack, for what arrived while the one before was being written.
     """
-    held: list[wire.Output] = []
+    stretch: list[wire.Output] = []
     for message in messages:
-        if held and not (isinstance(message, wire.Output) and _adjoins(held[-1], message)):
-            yield _joined(held)
-            held = []
+        if stretch and not (isinstance(message, wire.Output) and _adjoins(stretch[-1], message)):
+            yield tuple(stretch)
+            stretch = []
         if isinstance(message, wire.Output):
-            held.append(message)
+            stretch.append(message)
         else:
             yield message
-    if held:
-        yield _joined(held)
+    if stretch:
+        yield tuple(stretch)
 
 
 def _adjoins(first: wire.Output, second: wire.Output) -> bool:
@@ -115,9 +115,3 @@ def _adjoins(first: wire.Output, second: wire.Output) -> bool:
         and first.offset is not None
         and second.offset == first.offset + len(first.data)
     )
-
-
-def _joined(outputs: list[wire.Output]) -> wire.Output:
-    if len(outputs) == 1:
-        return outputs[0]
-    return attrs.evolve(outputs[0], seq=outputs[-1].seq, data=b"".join(output.data for output in outputs))

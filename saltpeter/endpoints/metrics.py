@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 
 import attrs
 from prometheus_client import (
@@ -22,7 +21,6 @@ from saltpeter.domain.events import (
     CameLate,
     Confirmed,
     Ended,
-    ExecutionId,
     KillRequested,
     LedgerEvent,
     Reason,
@@ -56,7 +54,7 @@ def _of_each(counter: Counter, kinds: type[enum.Enum]) -> Counter:
 
 @attrs.define(eq=False)
 class Metrics:
-    """The figures of one daemon, in a registry of their own. Implements `saltpeter.engine.record.Copy`."""
+    """The figures of one daemon, in a registry of their own. Implements `saltpeter.engine.record.Observer`."""
 
     _board: Board
     _health: Callable[[], Awaitable[StoreHealth]]
@@ -151,8 +149,8 @@ class Metrics:
             case _:
                 pass  # no figure is of it
 
-    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
-        self._output.inc(len(data))
+    def output(self, size: int) -> None:
+        self._output.inc(size)
 
     def committed(self, seconds: float) -> None:
         self._commits.observe(seconds)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from saltpeter.domain.events import ExecutionId, LedgerEvent, RunStarted
+from saltpeter.domain.events import LedgerEvent, RunStarted
 from saltpeter.endpoints.records import Result
 from saltpeter.engine.storage import StoreHealth
 
@@ -39,7 +39,7 @@ class Worst:
 
 @attrs.define(eq=False)
 class Pulse:
-    """Implements `saltpeter.engine.record.Copy`. `began_at` is when the daemon did."""
+    """Implements `saltpeter.engine.record.Observer`. `began_at` is when the daemon did."""
 
     began_at: datetime | None = None
     _lateness_s: Worst = attrs.field(factory=Worst, init=False)
@@ -49,7 +49,7 @@ class Pulse:
         if isinstance(event, RunStarted) and event.slot is not None:
             self._lateness_s.take(max((event.at - event.slot).total_seconds(), 0.0), event.at)
 
-    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
+    def output(self, size: int) -> None:
         pass  # says nothing of promptness
 
     def lagged(self, seconds: float, at: datetime) -> None:

@@ -17,7 +17,7 @@ from typing_extensions import assert_never
 
 from saltpeter.endpoints import intake
 from saltpeter.endpoints.channel import Channel
-from saltpeter.endpoints.intake import Accepted, Intake, Pace, Repeat, merged
+from saltpeter.endpoints.intake import Accepted, Intake, Merged, Pace, Repeat, merged
 from saltpeter.engine.execution import Watch
 from saltpeter.logs import fields
 from sp_wrapper import frames, wire
@@ -183,12 +183,12 @@ class Session:
             self._settle()
         self._persisting = False
 
-    async def _act(self, message: Accepted) -> None:
+    async def _act(self, message: Merged) -> None:
         match message:
-            case wire.Output():
-                await self._watch.output(message)
-                self._durable_seq = message.seq
-                self._ack("output", message.seq)
+            case tuple():
+                await self._watch.output(*message)
+                self._durable_seq = message[-1].seq
+                self._ack("output", self._durable_seq)
             case Repeat():
                 self._ack("output", message.seq)
             case wire.Start():

@@ -92,9 +92,9 @@ class Watch(Protocol):
     async def length(self) -> int:
         """The durable length of the output."""
 
-    async def output(self, output: wire.Output) -> int:
-        """Make it durable; returns the durable length. `output.offset` must not lie past the durable length,
-        unless `cut` covers the gap; the endpoint checks that and nacks."""
+    async def output(self, *stretch: wire.Output) -> int:
+        """Make it durable, each adjoining the one before; returns the durable length. The first `offset` must not lie
+        past that, unless `cut` covers the gap; the endpoint checks that and nacks."""
 
     async def log(self, log: wire.Log) -> None: ...
 
@@ -152,7 +152,7 @@ class Execution:
     _report: Outcome | None = attrs.field(default=None, init=False)
     _reported: trio.Event = attrs.field(factory=trio.Event, init=False)
     _length: int | None = attrs.field(default=0, init=False)  # of its durable output; None: only the store knows
-    _copied: int = attrs.field(default=0, init=False)  # bytes of output that people's copy has
+    _counted: int = attrs.field(default=0, init=False)  # bytes of output
     _order: wire.Kill | None = attrs.field(default=None, init=False)
     _bound: str = attrs.field(default="", init=False)  # the digest of its wrapper's secret
     _untold: list[LedgerEvent] = attrs.field(factory=list, init=False)  # what the ledger is still to be told
@@ -421,21 +421,21 @@ class Execution:
             self._length = await self.record.store.length(self.id)
         return self._length
 
-    async def output(self, output: wire.Output) -> int:
+    async def output(self, *stretch: wire.Output) -> int:
         if self._heard:
             return await self.length()
         self.renew()
         await self.tell_the_ledger()
-        offset = output.offset if output.offset is not None else await self.length()
+        first, data = stretch[0], [output.data for output in stretch]
+        offset = first.offset if first.offset is not None else await self.length()
         store, limit = self.record.store, self.job.output_limit
         self._length = length = await persistently(
-            lambda: store.append(self.id, offset, output.data, output.cut, limit=limit)
+            lambda: store.append(self.id, offset, *data, cut=first.cut, limit=limit)
         )
-        at, fresh = self.now(), length - max(offset, self._copied)
-        self.record.board.post(OutputGrew(execution=self.id, length=length, at=at))
-        if fresh > 0:
-            self.record.copy.output(self.id, output.data[-fresh:], at)
-            self._copied = length
+        self.record.board.post(OutputGrew(execution=self.id, length=length, at=self.now()))
+        if (fresh := length - max(offset, self._counted)) > 0:
+            self.record.observer.output(fresh)
+            self._counted = length
         return length
 
     async def log(self, log: wire.Log) -> None:

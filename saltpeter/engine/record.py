@@ -1,4 +1,4 @@
-"""Facts on their way: first durable, then visible, then copied for people."""
+"""Facts on their way: first durable, then visible, then counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import attrs
 import trio
 
-from saltpeter.domain.events import ExecutionId, LedgerEvent, StoreFares
+from saltpeter.domain.events import LedgerEvent, StoreFares
 from saltpeter.engine.board import Board
 from saltpeter.engine.storage import Store
 from saltpeter.errors import StoreError, StoreRefused
@@ -24,28 +24,28 @@ log = logging.getLogger(__name__)
 _RETRY_S = 2.0
 
 
-class Copy(Protocol):
-    """Takes a copy of what was recorded, for people to read; returns at once, and its failing harms nothing."""
+class Observer(Protocol):
+    """Counts what was recorded; returns at once."""
 
     def post(self, event: LedgerEvent) -> None: ...
 
-    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
-        """`data` follows what was handed over before: nothing twice."""
+    def output(self, size: int) -> None:
+        """So many bytes of output, none of them twice."""
 
 
 @attrs.frozen
-class Copies:
-    """Several copies of the same. Implements `Copy`."""
+class Observers:
+    """Several, who are told the same. Implements `Observer`."""
 
-    copies: tuple[Copy, ...]
+    observers: tuple[Observer, ...]
 
     def post(self, event: LedgerEvent) -> None:
-        for copy in self.copies:
-            copy.post(event)
+        for observer in self.observers:
+            observer.post(event)
 
-    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
-        for copy in self.copies:
-            copy.output(execution, data, at)
+    def output(self, size: int) -> None:
+        for observer in self.observers:
+            observer.output(size)
 
 
 def _nobody(_seconds: float) -> None:
@@ -58,7 +58,7 @@ class Recorder:
 
     store: Store
     board: Board
-    copy: Copy
+    observer: Observer
     took: Callable[[float], None] = _nobody
 
     async def once(self, *events: LedgerEvent) -> None:
@@ -68,7 +68,7 @@ class Recorder:
         self.took(trio.current_time() - begun)
         for event in events:
             self.board.post(event)
-            self.copy.post(event)
+            self.observer.post(event)
 
     async def surely(self, *events: LedgerEvent) -> None:
         """Record `events` however long the store needs: what happened on a machine must not be forgotten.

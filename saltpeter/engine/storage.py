@@ -222,9 +222,9 @@ class Store(Protocol):
         """
 
     async def append(
-        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+        self, execution: ExecutionId, offset: int, *data: bytes, cut: int = 0, limit: int | None = None
     ) -> int:
-        """Add `data`, the command's bytes from `offset` on; what is there already is left out.
+        """Add `data`, the command's bytes from `offset` on, in any portions; what is there already is left out.
 
         Returns the durable length. A gap before `offset` is an error of the caller, unless `cut` counts
         exactly its bytes: then the cut is marked in the output. Of output that begins with this, or with a note or a

@@ -97,6 +97,7 @@ class Report(NamedTuple):
     done: Sequence[Done]  # as many as there were tasks
     failed: Failed | None = None
     damaged: Sequence[Damaged] = ()
+    complaints: Sequence[str] = ()  # of the text logs
 
 
 @attrs.define(eq=False)

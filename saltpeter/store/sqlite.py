@@ -80,8 +80,11 @@ async def open_store(
     version: str = "",
     now: Callable[[], datetime] = now,
     fares: Callable[[str | None], None] = _nobody,
+    logdir: Path | None = None,
 ) -> AsyncIterator[SqliteStore]:
     """The store in `statedir`, which is made if need be. At the end, what is waiting is written.
+
+    What becomes durable is copied into the text logs in `logdir`, if that is given.
 
     A damaged file is replaced by a new one. `version` is this saltpeter's. `fares` is told what keeps the store from
     writing when something begins to, and None when nothing does any more. Raises StoreError when the directory
@@ -92,7 +95,10 @@ async def open_store(
         Family(LEDGER, version),
         Family(OUTPUT, version, leave_free=LEAVE_FREE, replaceable=True, page_bytes=LARGE_PAGE),
     )
-    async with _occupied(places, now, version) as lock, writing(families, holding=lock) as (ledger_lane, output_lane):
+    async with (
+        _occupied(places, now, version) as lock,
+        writing(families, logdir, holding=lock) as (ledger_lane, output_lane),
+    ):
         store = SqliteStore(
             places,
             ledger_writer=Writer(ledger_lane, patience_s=PATIENCE_S, now=now),
@@ -181,10 +187,10 @@ class SqliteStore:
             self._days.pop(each.run, None)
 
     async def append(
-        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+        self, execution: ExecutionId, offset: int, *data: bytes, cut: int = 0, limit: int | None = None
     ) -> int:
         addition = Addition(output.name_of(execution), offset, data, cut, limit)
-        return await self._write_output(addition, len(data))
+        return await self._write_output(addition, addition.size)
 
     async def note(self, execution: ExecutionId, text: str, *, limit: int | None = None) -> None:
         await self._write_output(Note(output.name_of(execution), text, limit))
@@ -340,7 +346,8 @@ class SqliteStore:
         day = await self._day(word.stream.run)
         if day is None:
             raise StoreError(f"{word.stream}: the ledger does not know this run")
-        return await self.output_writer.contribute(self.places.output(day), streams.write, word, size)
+        written = await self.output_writer.contribute(self.places.output(day), streams.write, word, size)
+        return written.length
 
     async def _read_output(self, execution: ExecutionId, work: Work[T], nothing: T) -> T:
         day = await self._day(execution.run)

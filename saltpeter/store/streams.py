@@ -60,13 +60,17 @@ class _Stream(NamedTuple):
 
 
 class Addition(NamedTuple):
-    """The command's bytes from `offset` on, the last `cut` before which were given up."""
+    """The command's bytes from `offset` on, in any portions; the last `cut` before them were given up."""
 
     stream: StreamName
     offset: int
-    data: bytes
+    data: Sequence[bytes]
     cut: int = 0
     limit: int | None = None
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.data))
 
 
 class Note(NamedTuple):
@@ -85,6 +89,13 @@ class Remark(NamedTuple):
     level: str
     text: str
     limit: int | None = None
+
+
+class Written(NamedTuple):
+    """What became of a word: how much the command has written by now, and how many bytes of that were new with it."""
+
+    length: int
+    new: int
 
 
 # Of a stream that begins with it, only the first and the last half of `limit` bytes are kept; None keeps all.
@@ -108,18 +119,19 @@ class _Pieces:
         return self.connection
 
 
-def write(connection: sqlite3.Connection, words: Sequence[Word]) -> list[int]:
-    """Write `words`, in their order; returns the length of the command's output after each.
+def write(connection: sqlite3.Connection, words: Sequence[Word]) -> list[Written]:
+    """Write `words`, in their order; returns what became of each.
 
     What is there already of an addition is left out. Raises OutputGap when bytes are missing before one, unless they
     are exactly those that were given up.
     """
     streams = _find(connection, {word.stream: word.limit for word in reversed(words)})
-    pieces, lengths, logs = _Pieces(connection), list[int](), list[tuple[int, int, str, str]]()
+    pieces, written, logs = _Pieces(connection), list[Written](), list[tuple[int, int, str, str]]()
     for word in words:
-        stream = streams[word.stream]
+        stream, new = streams[word.stream], 0
         match word:
             case Addition():
+                new = max(0, word.offset + word.size - max(word.offset, stream.length))
                 streams[word.stream] = stream = _append(pieces, stream, word)
             case Note():
                 streams[word.stream] = stream = _add_line(pieces, stream, word.text)
@@ -127,11 +139,11 @@ def write(connection: sqlite3.Connection, words: Sequence[Word]) -> list[int]:
                 logs.append((stream.key, word.at_us, clean(word.level), clean(word.text)))
             case _:
                 assert_never(word)
-        lengths.append(stream.length)
+        written.append(Written(stream.length, new))
     pieces.settle()
     bulk.insert(connection, "logs (stream, at_us, level, text)", logs)
     bulk.insert(connection, f"streams ({_COLUMNS})", list(streams.values()), _OR_UPDATE)
-    return lengths
+    return written
 
 
 def forget(connection: sqlite3.Connection, runs: Iterable[str]) -> int:
@@ -183,11 +195,32 @@ def _append(pieces: _Pieces, stream: _Stream, addition: Addition) -> _Stream:
             text = f"the output has {stream.length} bytes, these are from {addition.offset} on"
             raise OutputGap(f"{addition.stream}: {text}")
         stream = _add_line(pieces, stream, cut_text(gap))._replace(length=addition.offset)
-    for chunk in _chunks(addition.data[max(0, -gap) :], stream):
-        stream = _add(pieces, stream, chunk)
+    for portion in _portions(without(addition.data, max(0, -gap))):
+        for chunk in _chunks(portion, stream):
+            stream = _add(pieces, stream, chunk)
     if stream.output_limit is not None and stream.tail_index is not None:
         stream = _drop_middle(pieces, stream, stream.output_limit, stream.tail_index)
     return stream
+
+
+def without(data: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The portions without their first `size` bytes."""
+    for portion in data:
+        if size < len(portion):
+            yield portion[size:]
+        size = max(0, size - len(portion))
+
+
+def _portions(data: Iterable[bytes]) -> Iterator[bytes]:
+    """Small ones put together."""
+    small, size = list[bytes](), 0
+    for portion in data:
+        if size + len(portion) > MAX_PIECE:
+            yield b"".join(small)
+            small, size = [], 0
+        small.append(portion)
+        size += len(portion)
+    yield b"".join(small)
 
 
 def _chunks(data: bytes, stream: _Stream) -> Iterator[bytes]:

@@ -1,58 +1,39 @@
 """A text log for each job in `logdir`, for grep and tail: `<ISO time> <job_instance> <machine> <text>`.
 
-A copy for people. The ledger and the stored output are the truth, so nothing ever waits for these files.
+A copy for people, made from what has become durable, in the process that writes it. The ledger and the stored output
+are the truth, so nothing ever waits for these files.
 """
 
 from __future__ import annotations
 
-import logging
+import json
 import string
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeAlias, Union
 
 import attrs
-import trio
-from typing_extensions import assert_never
 
-from saltpeter.domain.events import (
-    Awaited,
-    Bound,
-    CameLate,
-    Confirmed,
-    Ended,
-    ExecutionId,
-    HoldEnded,
-    HoldSet,
-    KillRequested,
-    Launched,
-    LedgerEvent,
-    Retrying,
-    RunEnded,
-    RunStarted,
-    SlotPassed,
-    Started,
-    Targeted,
-)
 from saltpeter.domain.filenames import as_file_name
-from saltpeter.domain.outcome import Outcome
-from saltpeter.logs import escape, escape_lines, fields
-
-log = logging.getLogger(__name__)
+from saltpeter.logs import escape, escape_lines
+from saltpeter.store.codec import from_us
+from saltpeter.store.facts import Fact
+from saltpeter.store.streams import StreamName
 
 MAX_LINE = 8 * 1024  # bytes of output in one line; a longer one goes on in the next
 MAX_QUEUED = 16 * 1024 * 1024  # bytes that wait for the disk; past it lines are left out
-ENTRY_BYTES = 200  # that an entry takes beside its text
-GATHER_S = 0.1  # more lines for one write, since each costs a thread's turn
-FLUSH_S = 2.0
+ENTRY_BYTES = 200  # that what waits takes beside its text
+GATHER_S, MUCH = 0.1, MAX_QUEUED // 8  # seconds, and bytes, in which more lines are gathered for one write
+BUFFER_BYTES = 128 * 1024  # of lines go into the file at once
 _NOBODY = "-"  # stands for the machine where a whole run is meant
 _PLAIN = (string.ascii_letters + string.digits + string.punctuation + " \t\n").encode()
 
 
-@attrs.frozen
-class Entry:
+class Entry(NamedTuple):
     """One or more lines of a job's log, without a newline at the end: what a command wrote, or our own words."""
 
     at: datetime
@@ -73,32 +54,48 @@ class Entry:
         return b"".join((head, text.replace(b"\n", b"\n" + head), b"\n"))
 
 
+class Output(NamedTuple):
+    """What a command has written from the byte `begin` of all its output on, nothing twice; durable since `at`."""
+
+    stream: StreamName
+    begin: int
+    data: bytes
+    at: datetime
+
+
+_News: TypeAlias = Union[Output, Sequence[Fact]]
+
+
 @attrs.define
 class LineCutter:
     """Makes lines of the chunks in which output arrives, however it was cut. Blocks are lines with newlines between
     them, and without one at the end: output may be so much that no line of it can be looked at by itself."""
 
-    _begun: dict[ExecutionId, bytes] = attrs.field(factory=dict, init=False)
+    _begun: dict[StreamName, tuple[int, bytes]] = attrs.field(factory=dict, init=False)  # what follows it begins there
 
-    def feed(self, execution: ExecutionId, data: bytes) -> list[bytes]:
-        block, newline, begun = (self._begun.pop(execution, b"") + data).rpartition(b"\n")
-        blocks = [block] if newline else []
-        while len(begun) > MAX_LINE:
-            blocks.append(begun[:MAX_LINE])
-            begun = begun[MAX_LINE:]
-        if begun:
-            self._begun[execution] = begun
+    def feed(self, stream: StreamName, begin: int, data: bytes) -> list[bytes]:
+        """What was begun is a line by itself where something is missing between it and `data`."""
+        follows, begun = self._begun.pop(stream, (begin, b""))
+        blocks = [begun] if follows != begin else []
+        block, newline, rest = (data if blocks else begun + data).rpartition(b"\n")
+        if newline:
+            blocks.append(block)
+        while len(rest) > MAX_LINE:
+            blocks.append(rest[:MAX_LINE])
+            rest = rest[MAX_LINE:]
+        if rest:
+            self._begun[stream] = begin + len(data), rest
         return blocks
 
-    def finish(self, execution: ExecutionId) -> list[bytes]:
+    def finish(self, stream: StreamName) -> list[bytes]:
         """The last line, if it has no end."""
-        begun = self._begun.pop(execution, b"")
+        _, begun = self._begun.pop(stream, (0, b""))
         return [begun] if begun else []
 
 
-@attrs.define
+@attrs.define(eq=False)
 class TextLogs:
-    """`post` and `output` queue lines and return at once; `run` writes them.
+    """Any thread says what is news, and is back at once; one of its own writes that down.
 
     A file that would grow past `max_bytes` is rotated, and `keep` old ones are kept.
     """
@@ -107,81 +104,112 @@ class TextLogs:
     max_bytes: int = 10 * 1024 * 1024
     keep: int = 5
     _cutter: LineCutter = attrs.field(factory=LineCutter, init=False)
-    _queue: deque[Entry] = attrs.field(factory=deque, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)  # of the next three
+    _queue: deque[_News] = attrs.field(factory=deque, init=False)
     _queued: int = attrs.field(default=0, init=False)  # bytes
     _left_out: int = attrs.field(default=0, init=False)  # lines, since the queue was full
-    _arrived: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _arrived: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _much: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _complaints: deque[str] = attrs.field(factory=deque, init=False)
     _failing: bool = attrs.field(default=False, init=False)
-    _thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
 
-    def post(self, event: LedgerEvent) -> None:
-        if isinstance(event, (Ended, CameLate)):
-            self._add_blocks(event.execution, self._cutter.finish(event.execution), event.at)
-        for entry in describe(event):
-            self._add(entry)
+    def facts(self, facts: Sequence[Fact]) -> None:
+        self._add(facts, ENTRY_BYTES * len(facts))
 
-    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
-        """`data` follows what was handed over before: nothing twice."""
-        self._add_blocks(execution, self._cutter.feed(execution, data), at)
+    def output(self, output: Output) -> None:
+        self._add(output, len(output.data) + ENTRY_BYTES)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The service. When it is cancelled, what is queued is still written."""
-        task_status.started()
-        try:
-            while True:
-                await self._arrived.wait()
-                await trio.sleep(GATHER_S)
-                await self._flush()
-        finally:
-            await self._flush()
+    def complaints(self) -> Sequence[str]:
+        """What is wrong with the logs since this was last asked."""
+        return [self._complaints.popleft() for _ in range(len(self._complaints))]
 
-    def _add_blocks(self, execution: ExecutionId, blocks: Sequence[bytes], at: datetime) -> None:
-        for block in blocks:
-            self._add(Entry(at, execution.run, execution.machine, block, is_output=True))
+    def run(self) -> None:
+        """For a thread; ends after `close`, when all is written."""
+        while not self._closed:
+            self._arrived.wait()
+            self._much.wait(GATHER_S)
+            self._flush()
+        self._flush()  # what came after the last time
 
-    def _add(self, entry: Entry) -> None:
-        size = len(entry.text) + ENTRY_BYTES
-        if self._queued + size > MAX_QUEUED:
-            self._left_out += entry.text.count(b"\n") + 1
-            return
-        self._queue.append(entry)
-        self._queued += size
+    def close(self) -> None:
+        """There is no more news."""
+        self._closed = True
+        self._much.set()
         self._arrived.set()
 
-    async def _flush(self) -> None:
-        entries, left_out = list(self._queue), self._left_out
-        self._queue.clear()
-        self._queued = self._left_out = 0
-        self._arrived = trio.Event()
+    def _add(self, news: _News, size: int) -> None:
+        with self._lock:
+            if self._queued + size > MAX_QUEUED:
+                self._left_out += _lines(news.data) if isinstance(news, Output) else len(news)
+                return
+            self._queue.append(news)
+            self._queued += size
+            if self._queued >= MUCH:
+                self._much.set()
+            self._arrived.set()
+
+    # --- in its thread ---------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        with self._lock:
+            news, left_out = list(self._queue), self._left_out
+            self._queue.clear()
+            self._queued = self._left_out = 0
+            self._arrived.clear()
+            self._much.clear()
         if left_out:
-            log.warning("The text logs fell behind, %d lines are missing", left_out, extra=fields("textlog.overrun"))
-        if entries:
-            with trio.move_on_after(FLUSH_S, shield=True):  # they are no longer in the queue
-                await trio.to_thread.run_sync(self._write, entries, limiter=self._thread)
-
-    # --- in the thread ---------------------------------------------------------------------------
-
-    def _write(self, entries: Sequence[Entry]) -> None:
-        by_job: dict[str, list[bytes]] = {}
-        for entry in entries:
-            by_job.setdefault(entry.job, []).append(entry.lines())
+            self._complaints.append(f"they fell behind, {left_out} lines are missing")
         try:
-            for job, parts in by_job.items():
-                self._append(self.logdir / file_name(job), parts)
+            self._write(news)
             self._failing = False
-        except OSError as exc:
+        except Exception as exc:  # a full disk, or a bug of ours: what comes next may be written
             if not self._failing:  # once, and not for each line until somebody makes room
-                log.error("Cannot write the text logs: %s", exc, extra=fields("textlog.failed", error=str(exc)))
+                self._complaints.append(f"they cannot be written: {exc}")
             self._failing = True
 
-    def _append(self, path: Path, parts: Sequence[bytes]) -> None:
+    def _write(self, news: Iterable[_News]) -> None:
+        by_job: dict[str, list[Entry]] = {}
+        for each in news:
+            for entry in self._entries(each):
+                by_job.setdefault(entry.job, []).append(entry)
+        for job, entries in by_job.items():
+            self._append(self.logdir / file_name(job), entries)
+
+    def _entries(self, news: _News) -> Iterator[Entry]:
+        if isinstance(news, Output):
+            stream, begin, data, at = news
+            yield from _of_output(stream, self._cutter.feed(stream, begin, data), at)
+            return
+        for fact in news:
+            if fact.kind in ("ended", "came_late"):
+                stream = StreamName(fact.run, str(fact.machine), fact.attempt or 1)
+                yield from _of_output(stream, self._cutter.finish(stream), from_us(fact.at_us))
+            yield from describe(fact)
+
+    def _append(self, path: Path, entries: Iterable[Entry]) -> None:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        path.touch(mode=0o640)
-        if (size := path.stat().st_size) and size + sum(map(len, parts)) > self.max_bytes:
-            _rotate(path, self.keep)
-            path.touch(mode=0o640)
-        with path.open("ab") as file:
-            file.writelines(parts)  # not joined: there may be megabytes
+        file = _opened(path)
+        try:
+            size = file.tell()
+            for entry in entries:
+                lines = entry.lines()  # one after the other: memory that is used again costs nothing
+                if size and size + len(lines) > self.max_bytes:
+                    file.close()
+                    _rotate(path, self.keep)
+                    file, size = _opened(path), 0
+                size += file.write(lines)
+        finally:
+            file.close()
+
+
+def _lines(data: bytes) -> int:
+    return data.count(b"\n") + (not data.endswith(b"\n"))
+
+
+def _opened(path: Path) -> BinaryIO:
+    path.touch(mode=0o640)
+    return path.open("ab", buffering=BUFFER_BYTES)
 
 
 def file_name(job: str) -> str:
@@ -189,54 +217,48 @@ def file_name(job: str) -> str:
     return f"{as_file_name(job)}.log"
 
 
-def describe(event: LedgerEvent) -> list[Entry]:
-    """The lines that `event` is worth."""
-    match event:
-        case RunStarted() | SlotPassed() | KillRequested() | RunEnded():
-            return _describe_run(event)
-        case Retrying() | Started() | Ended() | CameLate():
-            texts = _describe_execution(event)
-            execution = event.execution
-            return [Entry(event.at, execution.run, execution.machine, _escaped(text)) for text in texts]
-        case Awaited() | Targeted() | Launched() | Confirmed() | Bound() | HoldSet() | HoldEnded():
-            return []
-        case _:
-            assert_never(event)
+def describe(fact: Fact) -> Iterable[Entry]:
+    """The lines that `fact` is worth."""
+    at, run, texts = from_us(fact.at_us), fact.run, list[str]()
+    machines = [fact.machine if isinstance(fact.machine, str) else _NOBODY]
+    match fact.kind:
+        case "run_started":
+            texts = [f"started by {fact.text}"]
+        case "slot_passed":
+            run, text = _passed(fact)
+            texts = [text]
+        case "kill_requested":
+            texts = [f"kill requested by {fact.text}"]
+            machines = json.loads(fact.more or "{}").get("machines") or machines
+        case "run_ended":
+            texts = [f"ended: {fact.text} {fact.more or ''}".rstrip()]
+        case "retrying":
+            texts = [f"trying again (attempt {fact.attempt})"]
+        case "started":
+            texts = [f"started (PID: {fact.number})"]
+        case "ended":
+            texts = _end("ended", fact)
+        case "came_late":
+            texts = _end("reported late", fact)
+    return [Entry(at, run, machine, _escaped(text)) for machine in machines for text in texts]
 
 
-def _describe_run(event: RunStarted | SlotPassed | KillRequested | RunEnded) -> list[Entry]:
-    at = event.at
-    match event:
-        case RunStarted():
-            return [Entry(at, event.run, _NOBODY, _escaped(f"started by {event.by}"))]
-        case SlotPassed():
-            instance = f"{event.job}_{event.slot.timestamp():.0f}"
-            return [Entry(at, instance, _NOBODY, _escaped(f"did not run: {event.reason.value} {event.text}".rstrip()))]
-        case KillRequested():
-            machines = event.machines or (_NOBODY,)
-            return [Entry(at, event.run, machine, _escaped(f"kill requested by {event.by}")) for machine in machines]
-        case RunEnded():
-            return [Entry(at, event.run, _NOBODY, _escaped(f"ended: {event.verdict.value} {event.text}".rstrip()))]
-        case _:
-            assert_never(event)
+def _passed(fact: Fact) -> tuple[str, str]:
+    """The first slot as if it were a run, and what became of it and of those up to the last."""
+    more = json.loads(fact.more or "{}")
+    first, last = (f"{fact.job}_{us // 1_000_000}" for us in (more["first_us"], fact.number or 0))
+    others = "" if first == last else f", nor did any up to {last}"
+    return first, f"did not run{others}: {more['reason']} {fact.text or ''}".rstrip()
 
 
-def _describe_execution(event: Retrying | Started | Ended | CameLate) -> list[str]:
-    match event:
-        case Retrying():
-            return [f"trying again (attempt {event.execution.attempt})"]
-        case Started():
-            return [f"started (PID: {event.pid})"]
-        case Ended():
-            return _describe_end("ended", event.outcome)
-        case CameLate():
-            return _describe_end("reported late", event.outcome)
-        case _:
-            assert_never(event)
+def _end(word: str, fact: Fact) -> list[str]:
+    """Read as it stands in the table, see `outcomes`: what that needs is not for this process."""
+    outcome = json.loads(fact.text or "{}")
+    return [*outcome.get("text", "").splitlines(), f"{word}: {outcome['end']} (exit code: {outcome['code']})"]
 
 
-def _describe_end(word: str, outcome: Outcome) -> list[str]:
-    return [*outcome.text.splitlines(), f"{word}: {outcome.end.value} (exit code: {outcome.code})"]
+def _of_output(stream: StreamName, blocks: Iterable[bytes], at: datetime) -> Iterator[Entry]:
+    return (Entry(at, stream.run, stream.machine, block, is_output=True) for block in blocks)
 
 
 def shown(block: bytes) -> bytes:

@@ -6,6 +6,7 @@ as it can.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ import trio
 from saltpeter.engine.clock import now
 from saltpeter.engine.storage import Writing
 from saltpeter.errors import StoreError
+from saltpeter.logs import fields
 from saltpeter.store import scribe
 from saltpeter.store.checkup import give_up, tell_replaced
 from saltpeter.store.scribe import Damaged, Failed, Group, Report, Seal, Task, Together, Work
@@ -34,6 +36,8 @@ FLUSH_S = 10.0  # at the end, for what is waiting
 # whoever sent them may not send more before they are written.
 CROWD, CROWD_BYTES, PACE_S = 4, 256 * 1024, 0.02
 PROBE_S = 3.0  # who waits for the store tries again sooner
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -203,6 +207,8 @@ class Writer:
         before = self._vitals.failing
         for damaged in report.damaged:
             self._tell(damaged)
+        for complaint in report.complaints:
+            log.error("The text logs lack something: %s", complaint, extra=fields("textlog.failed", error=complaint))
         self._failed = report.failed
         if self._failed is None:
             self._vitals.committed(took_s)

@@ -61,8 +61,8 @@ def test_whatever_is_sent_again_the_bytes_are_right(command: bytes, sends: list[
 
 def test_however_much_adjoins_is_put_together() -> None:
     size = 64 * 1024
-    [whole] = merged([piece(number, bytes(size), number * size) for number in range(64)])
-    assert whole == piece(63, bytes(64 * size), 0)
+    outputs = [piece(number, bytes(size), number * size) for number in range(64)]
+    assert list(merged(outputs)) == [tuple(outputs)]
 
 
 def test_adjoining_output_is_put_together() -> None:
@@ -76,10 +76,10 @@ def test_adjoining_output_is_put_together() -> None:
         Repeat(2),
     ]
     assert list(merged(messages)) == [
-        piece(2, b"abc", 0),
-        piece(3, b"d", 3, stream="stderr"),
+        (piece(1, b"ab", 0), piece(2, b"c", 2)),
+        (piece(3, b"d", 3, stream="stderr"),),
         wire.Log(text="between"),
-        piece(4, b"e", 4, stream="stderr"),
-        piece(5, b"f", 9, cut=4, stream="stderr"),
+        (piece(4, b"e", 4, stream="stderr"),),
+        (piece(5, b"f", 9, cut=4, stream="stderr"),),
         Repeat(2),
     ]

@@ -64,12 +64,13 @@ class Watched:
         await trio.lowlevel.checkpoint()
         return len(self.held) + self.cut
 
-    async def output(self, output: wire.Output) -> int:
-        assert output.offset is not None
-        assert output.offset - output.cut <= len(self.held) + self.cut
+    async def output(self, *stretch: wire.Output) -> int:
         await trio.sleep(self.commit_s)
-        self.cut += output.cut
-        self.held += output.data[len(self.held) + self.cut - output.offset :]
+        for output in stretch:
+            assert output.offset is not None
+            assert output.offset - output.cut <= len(self.held) + self.cut
+            self.cut += output.cut
+            self.held += output.data[len(self.held) + self.cut - output.offset :]
         return len(self.held) + self.cut
 
     async def log(self, log: wire.Log) -> None:

@@ -27,7 +27,7 @@ from saltpeter.domain.outcome import LOST
 from saltpeter.domain.verdict import Verdict
 from saltpeter.endpoints.metrics import Metrics
 from saltpeter.engine.board import Board
-from saltpeter.engine.record import Copies, Recorder
+from saltpeter.engine.record import Observers, Recorder
 from saltpeter.engine.storage import StoreHealth
 from saltpeter.errors import StoreError
 from tests.endpoints.exposition import faults
@@ -82,10 +82,10 @@ STORY: tuple[LedgerEvent, ...] = (
 async def test_a_story_in_figures(autojump_clock: MockClock) -> None:
     scene = Scene()
     metrics = metrics_of(scene.board)
-    recorder = Recorder(MemoryStore(commit_s=0.02), scene.board, Copies((metrics,)), metrics.committed)
+    recorder = Recorder(MemoryStore(commit_s=0.02), scene.board, Observers((metrics,)), metrics.committed)
     for event in STORY:
         await recorder.once(event)
-    recorder.copy.output(DB01, b"12345", NOON)
+    recorder.observer.output(5)
     metrics.lagged(0.3)
     metrics.salt_failed()
     metrics.version("1.0")
@@ -139,7 +139,7 @@ async def test_a_store_that_cannot_be_read_is_a_figure_too() -> None:
 async def test_the_figures_keep_to_prometheus_rules(autojump_clock: MockClock) -> None:
     scene = Scene()
     metrics = metrics_of(scene.board)
-    recorder = Recorder(MemoryStore(commit_s=0.02), scene.board, Copies((metrics,)), metrics.committed)
+    recorder = Recorder(MemoryStore(commit_s=0.02), scene.board, Observers((metrics,)), metrics.committed)
     for event in STORY:
         await recorder.once(event)
     metrics.version("1.0")

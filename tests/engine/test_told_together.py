@@ -16,7 +16,7 @@ from saltpeter.engine.execution import TOGETHER_S, Execution
 from saltpeter.engine.leases import Leases
 from saltpeter.engine.record import Recorder
 from sp_wrapper import wire
-from tests.helpers.bottle import NOON, NoCopy, job
+from tests.helpers.bottle import NOON, Nobody, job
 from tests.helpers.memory_store import NO_CONFIG, MemoryStore
 
 Learn = Callable[[Execution], object]
@@ -31,7 +31,7 @@ def recognise(execution: Execution) -> None:
 
 
 def of(store: MemoryStore) -> Execution:
-    record = Recorder(store, Board(State(NO_CONFIG)), NoCopy())
+    record = Recorder(store, Board(State(NO_CONFIG)), Nobody())
     who = ExecutionId("backup_1", "db01")
     return Execution(
         id=who,

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import trio
 
-from saltpeter.domain.events import Configured, Ended, ExecutionId, LedgerEvent, RunEnded
+from saltpeter.domain.events import Configured, Ended, LedgerEvent, RunEnded
 from saltpeter.domain.job import Config, Job, Maintenance, Settings, Target, TargetType
 from saltpeter.domain.outcome import LEASE_S, Outcome
 from saltpeter.domain.schedule import Fields, Schedule
@@ -122,13 +122,13 @@ class PlayedWrapper:
                 self.execution.beat(wire.Heartbeat(paused=self.paused))
 
 
-class NoCopy:
-    """No text logs."""
+class Nobody:
+    """Nobody counts."""
 
     def post(self, event: LedgerEvent) -> None:
         pass
 
-    def output(self, execution: ExecutionId, data: bytes, at: datetime) -> None:
+    def output(self, size: int) -> None:
         pass
 
 
@@ -220,7 +220,7 @@ async def bottle(
     store = store or MemoryStore()
     board = Board(State(Config(jobs={}, settings=SETTINGS)))
     means = Means(
-        record=Recorder(store, board, NoCopy()),
+        record=Recorder(store, board, Nobody()),
         executions=Executions(),
         departures=Departures(),
         leases=Leases(LEASE_S),

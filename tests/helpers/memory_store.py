@@ -78,7 +78,7 @@ class MemoryStore:
         self._slots.add((event.job, event.slot))
 
     async def append(
-        self, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
+        self, execution: ExecutionId, offset: int, *data: bytes, cut: int = 0, limit: int | None = None
     ) -> int:
         await self._write()  # of what fits into a test, everything is kept
         gap = offset - await self.length(execution)
@@ -87,9 +87,10 @@ class MemoryStore:
                 raise StoreError(f"{gap} bytes are missing before {offset}")
             self._add_line(execution, f"[SALTPETER: {gap} bytes of output were cut here]")
             self._lengths[execution] = offset
-        if fresh := data[max(0, -gap) :]:
+        whole = b"".join(data)
+        if fresh := whole[max(0, -gap) :]:
             self._add(execution, fresh, system=False)
-            self._lengths[execution] = offset + len(data)
+            self._lengths[execution] = offset + len(whole)
         return await self.length(execution)
 
     async def note(self, execution: ExecutionId, text: str, *, limit: int | None = None) -> None:

@@ -18,7 +18,7 @@ from saltpeter.store import output
 from saltpeter.store.codec import to_us
 from saltpeter.store.output import name_of
 from saltpeter.store.schema import OUTPUT
-from saltpeter.store.streams import Addition, Note, OutputGap, Remark, Word, write
+from saltpeter.store.streams import MAX_PIECE, Addition, Note, OutputGap, Remark, Word, Written, write
 
 HERE = ExecutionId("backup_1762346049", "db01")
 RETRY = ExecutionId("backup_1762346049", "db01", 2)
@@ -46,9 +46,8 @@ def text(day: sqlite3.Connection, execution: ExecutionId = HERE) -> bytes:
 def append(
     day: sqlite3.Connection, execution: ExecutionId, offset: int, data: bytes, cut: int = 0, *, limit: int | None = None
 ) -> int:
-    addition = Addition(name_of(execution), offset, data, cut, limit)
-    [length] = write(day, [addition])
-    return length
+    [written] = write(day, [Addition(name_of(execution), offset, [data], cut, limit)])
+    return written.length
 
 
 def note(day: sqlite3.Connection, execution: ExecutionId, text: str) -> None:
@@ -74,6 +73,25 @@ def test_what_is_there_already_is_left_out(day: sqlite3.Connection) -> None:
     assert append(day, HERE, 2, b"llo world") == 11
     assert append(day, HERE, 1, b"ello") == 11
     assert output.pieces(day, HERE, 0, 9) == [Piece(0, b"hello "), Piece(1, b"world")]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 7, 40_000, MAX_PIECE, MAX_PIECE + 9])), st.data())
+def test_the_portions_in_which_it_comes_do_not_matter(sizes: list[int], data: st.DataObject) -> None:
+    day, portions = empty_day(), [bytes([number]) * size for number, size in enumerate(sizes)]
+    whole = b"".join(portions)
+    held = data.draw(st.integers(0, len(whole)))
+    append(day, HERE, 0, whole[:held])
+    assert write(day, [Addition(name_of(HERE), 0, portions)]) == [Written(len(whole), len(whole) - held)]
+    pieces = output.pieces(day, HERE, 0, 10_000)
+    assert b"".join(piece.data for piece in pieces) == whole
+    assert max((len(piece.data) for piece in pieces), default=0) <= MAX_PIECE
+    day.close()
+
+
+def test_small_portions_are_one_piece(day: sqlite3.Connection) -> None:
+    write(day, [Addition(name_of(HERE), 0, [b"line\n"] * 1000)])
+    assert [piece.data for piece in output.pieces(day, HERE, 0, 9)] == [b"line\n" * 1000]
 
 
 def test_a_gap_is_refused_unless_it_was_cut_on_purpose(day: sqlite3.Connection) -> None:
@@ -204,14 +222,14 @@ def test_written_together_is_as_written_one_by_one(
         if isinstance(what, int):
             offset = lengths[execution]
             data = bytes((offset + number) % 251 for number in range(what))
-            wanted.append(Addition(name_of(execution), offset, data, limit=limit))
+            wanted.append(Addition(name_of(execution), offset, [data], limit=limit))
             lengths[execution] += what
         elif what == "note":
             wanted.append(Note(name_of(execution), "[note]", limit))
         else:
             wanted.append(Remark(name_of(execution), to_us(AT), "info", "remark", limit))
     together, one_by_one = empty_day(), empty_day()
-    assert write(together, wanted) == [length for word in wanted for length in write(one_by_one, [word])]
+    assert write(together, wanted) == [done for word in wanted for done in write(one_by_one, [word])]
     for execution in (HERE, THERE):
         assert output.pieces(together, execution, 0, 99) == output.pieces(one_by_one, execution, 0, 99)
         assert output.logs(together, execution) == output.logs(one_by_one, execution)
@@ -227,7 +245,7 @@ def test_what_many_machines_say_takes_a_few_statements() -> None:
     names = [ExecutionId("backup_1762346049", f"m{number}") for number in range(64)]
     for offset in (0, 5):
         day.statements = 0
-        write(day, [Addition(name_of(name), offset, b"done\n") for name in names])
+        write(day, [Addition(name_of(name), offset, [b"done\n"]) for name in names])
         assert day.statements <= 4
     assert [text(day, name) for name in names] == [b"done\ndone\n"] * 64
     day.close()

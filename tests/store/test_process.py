@@ -20,7 +20,7 @@ from tests.helpers.daemon import processes
 from tests.store.test_sqlite import environment, let_go_on, started
 
 NAME = "saltpeter.store.worker"
-HEAVY = ("cattrs", "croniter", "saltpeter.domain", "saltpeter.engine", "trio")
+HEAVY = ("cattrs", "croniter", "saltpeter.domain.events", "saltpeter.domain.job", "saltpeter.engine", "trio")
 
 
 def own_id(_connection: sqlite3.Connection) -> int:

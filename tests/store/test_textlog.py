@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import stat
-from datetime import datetime, timezone
+import threading
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -28,19 +30,35 @@ from saltpeter.domain.events import (
 from saltpeter.domain.outcome import KILLED, End, Outcome
 from saltpeter.domain.verdict import Verdict
 from saltpeter.store import textlog
-from saltpeter.store.textlog import LineCutter, TextLogs, file_name, shown
+from saltpeter.store.facts import Fact
+from saltpeter.store.ledger import facts_of
+from saltpeter.store.output import name_of
+from saltpeter.store.sqlite import open_store
+from saltpeter.store.streams import StreamName
+from saltpeter.store.textlog import LineCutter, Output, TextLogs, file_name, shown
 
 AT = datetime(2025, 11, 5, 12, 34, 9, tzinfo=timezone.utc)
 STAMP = "2025-11-05T12:34:09.000+00:00"
 RUN = "backup_1762346049"
 DB01 = ExecutionId(RUN, "db01")
+HERE = name_of(DB01)
+BEGUN = RunStarted(run=RUN, job="backup", slot=AT, by="schedule", token="secret", at=AT)
 
 
-async def write(logs: TextLogs) -> None:
-    """Let the service run until nothing is queued, and stop it as the daemon does."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(logs.run)
-        nursery.cancel_scope.cancel()
+def write(logs: TextLogs) -> None:
+    """Write all that is queued."""
+    logs._flush()
+
+
+def news(logs: TextLogs, *told: LedgerEvent | bytes) -> None:
+    """What is new of DB01; its output begins with the first bytes."""
+    begin = 0
+    for each in told:
+        if isinstance(each, bytes):
+            logs.output(Output(HERE, begin, each, AT))
+            begin += len(each)
+        else:
+            logs.facts(facts_of([each]))
 
 
 def last_characters(directory: Path) -> dict[str, str]:
@@ -48,29 +66,25 @@ def last_characters(directory: Path) -> dict[str, str]:
     return {path.name: "".join(line[-1] for line in path.read_text().splitlines()) for path in directory.iterdir()}
 
 
-@pytest.mark.trio
-async def test_a_run_reads_as_a_story(tmp_path: Path) -> None:
+def test_a_run_reads_as_a_story(tmp_path: Path) -> None:
     logs = TextLogs(tmp_path / "logs")
     second = ExecutionId(RUN, "db01", 2)
-    story: list[LedgerEvent | tuple[ExecutionId, bytes]] = [
+    news(
+        logs,
         SlotPassed(job="backup", slot=AT, reason=Reason.OVERLAP, text="the last run lives", at=AT),
-        RunStarted(run=RUN, job="backup", slot=AT, by="schedule", token="secret", at=AT),
+        BEGUN,
         Confirmed(execution=DB01, at=AT),
         Started(execution=DB01, pid=4711, version="1", at=AT),
-        (DB01, b"dumping\r\n50 %\t\xc3"),
-        (DB01, b"\xa4\nhalf a"),
+        b"dumping\r\n50 %\t\xc3",
+        b"\xa4\nhalf a",
         KillRequested(run=RUN, machines=(), by="ann", at=AT),
+        KillRequested(run=RUN, machines=("db01", "db02"), by="bob", at=AT),
         Ended(execution=DB01, outcome=KILLED, at=AT),
         Retrying(execution=second, at=AT),
         CameLate(execution=second, outcome=Outcome(end=End.EXITED, code=3), at=AT),
         RunEnded(run=RUN, verdict=Verdict.KILLED, at=AT),
-    ]
-    for event in story:
-        if isinstance(event, tuple):
-            logs.output(*event, AT)
-        else:
-            logs.post(event)
-    await write(logs)
+    )
+    write(logs)
     assert (tmp_path / "logs" / "backup.log").read_text().splitlines() == [
         f"{STAMP} {RUN} - did not run: overlap the last run lives",
         f"{STAMP} {RUN} - started by schedule",
@@ -78,6 +92,8 @@ async def test_a_run_reads_as_a_story(tmp_path: Path) -> None:
         f"{STAMP} {RUN} db01 dumping",
         f"{STAMP} {RUN} db01 50 %\tä",
         f"{STAMP} {RUN} - kill requested by ann",
+        f"{STAMP} {RUN} db01 kill requested by bob",
+        f"{STAMP} {RUN} db02 kill requested by bob",
         f"{STAMP} {RUN} db01 half a",
         f"{STAMP} {RUN} db01 [Job terminated by user request]",
         f"{STAMP} {RUN} db01 ended: killed (exit code: 143)",
@@ -88,33 +104,33 @@ async def test_a_run_reads_as_a_story(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "logs" / "backup.log").stat().st_mode) & 0o007 == 0
 
 
-@pytest.mark.trio
-async def test_no_output_forges_a_line_or_moves_the_cursor(tmp_path: Path) -> None:
+def test_no_output_forges_a_line_or_moves_the_cursor(tmp_path: Path) -> None:
     logs = TextLogs(tmp_path)
-    logs.output(DB01, b"\x1b[2J\rgone\x0b\xff\xe2\x80\xae\n", AT)
-    logs.post(Started(execution=ExecutionId(RUN, "evil\nhost"), pid=1, version="", at=AT))
-    await write(logs)
+    news(
+        logs,
+        b"\x1b[2J\rgone\x0b\xff\xe2\x80\xae\n",
+        Started(execution=ExecutionId(RUN, "evil\nhost"), pid=1, version="", at=AT),
+    )
+    write(logs)
     assert (tmp_path / "backup.log").read_text().splitlines() == [
         f"{STAMP} {RUN} db01 \\x1b[2J\\rgone\\x0b\\xff\\u202e",
         f"{STAMP} {RUN} evil\\nhost started (PID: 1)",
     ]
 
 
-@pytest.mark.trio
-async def test_a_full_file_is_rotated_and_old_ones_go(tmp_path: Path) -> None:
+def test_a_full_file_is_rotated_and_old_ones_go(tmp_path: Path) -> None:
     logs = TextLogs(tmp_path, max_bytes=150, keep=2)
     for number in range(10):
-        logs.output(DB01, b"number %d\n" % number, AT)
-        await write(logs)
+        news(logs, b"number %d\n" % number)
+        write(logs)
     assert last_characters(tmp_path) == {"backup.log": "89", "backup.log.1": "67", "backup.log.2": "45"}
     nothing_kept = TextLogs(tmp_path, max_bytes=150, keep=0)
-    nothing_kept.output(DB01, b"number 10\n", AT)
-    await write(nothing_kept)
+    news(nothing_kept, b"number 10\n")
+    write(nothing_kept)
     assert (tmp_path / "backup.log").read_text().count("\n") == 1
 
 
-@pytest.mark.trio
-async def test_no_file_is_renamed_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_is_renamed_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is, ext4 writes to the disk at once: a flood of output would be in the way of all commits."""
     rename = Path.rename
     free: list[bool] = []
@@ -127,55 +143,110 @@ async def test_no_file_is_renamed_over_another(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "replace", None)
     logs = TextLogs(tmp_path, max_bytes=10, keep=2)
     for number in range(5):
-        logs.output(DB01, b"number %d\n" % number, AT)
-        await write(logs)
+        news(logs, b"number %d\n" % number)
+        write(logs)
     assert free == [True] * (1 + 2 * 3)
 
 
-@pytest.mark.trio
-async def test_trouble_is_said_once_and_goes_by(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_trouble_is_said_once_and_goes_by(tmp_path: Path) -> None:
     logs = TextLogs(tmp_path / "dir")
     (tmp_path / "dir").write_text("in the way")
+    said: list[str] = []
     for _ in range(3):
-        logs.output(DB01, b"lost\n", AT)
-        await write(logs)
+        news(logs, b"lost\n")
+        write(logs)
+        said += logs.complaints()
     (tmp_path / "dir").unlink()
-    logs.output(DB01, b"kept\n", AT)
-    await write(logs)
-    assert [record.message.partition(":")[0] for record in caplog.records] == ["Cannot write the text logs"]
+    news(logs, b"kept\n")
+    write(logs)
+    said += logs.complaints()
+    assert [each.partition(":")[0] for each in said] == ["they cannot be written"]
     assert (tmp_path / "dir" / "backup.log").read_text().endswith("kept\n")
 
 
-@pytest.mark.trio
-async def test_a_slow_disk_costs_lines_and_not_memory(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_read_costs_no_other_lines(tmp_path: Path) -> None:
+    logs = TextLogs(tmp_path)
+    logs.facts([Fact("ended", RUN, 0, "db01", 1, text="not JSON")])
+    write(logs)
+    news(logs, b"kept\n")
+    write(logs)
+    assert len(logs.complaints()) == 1
+    assert (tmp_path / "backup.log").read_text().endswith("kept\n")
+
+
+def test_a_slow_disk_costs_lines_and_not_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(textlog, "MAX_QUEUED", 1000)
     logs = TextLogs(tmp_path)
     for number in range(100):
-        logs.output(DB01, b"%03d\n" % number, AT)
-    await write(logs)
+        news(logs, b"%03d\n" % number)
+    write(logs)
     written = (tmp_path / "backup.log").read_text()
     assert len(written) <= 1000
-    assert f"{100 - written.count(chr(10))} lines are missing" in caplog.text
-    logs.output(DB01, b"room again\n", AT)
-    await write(logs)
+    assert logs.complaints() == [f"they fell behind, {100 - written.count(chr(10))} lines are missing"]
+    news(logs, b"room again\n")
+    write(logs)
     assert (tmp_path / "backup.log").read_text().endswith("room again\n")
 
 
-@pytest.mark.trio
-async def test_lines_are_written_while_the_daemon_lives(tmp_path: Path) -> None:
+def test_several_slots_that_did_not_run_are_one_line(tmp_path: Path) -> None:
     logs = TextLogs(tmp_path)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(logs.run)
-        for text in (b"one", b"two"):
-            logs.output(DB01, text + b"\n", AT)
-            with trio.fail_after(5):
-                while (
-                    "backup.log" not in last_characters(tmp_path) or text not in (tmp_path / "backup.log").read_bytes()
-                ):
-                    await trio.lowlevel.checkpoint()  # the disk has a clock of its own
-        nursery.cancel_scope.cancel()
+    slots = [AT + timedelta(minutes=number) for number in range(3)]
+    missed = [SlotPassed(job="backup", slot=slot, reason=Reason.MISSED, text="", at=AT) for slot in slots]
+    logs.facts(facts_of(missed))
+    write(logs)
+    [line] = (tmp_path / "backup.log").read_text().splitlines()
+    assert line == f"{STAMP} {RUN} - did not run, nor did any up to backup_1762346169: missed"
+
+
+def test_output_that_is_missing_joins_no_lines() -> None:
+    cutter = LineCutter()
+    assert cutter.feed(HERE, 0, b"one\nbegun") == [b"one"]
+    assert cutter.feed(HERE, 100, b"of another\nthree") == [b"begun", b"of another"]
+    assert cutter.finish(HERE) == [b"three"]
+
+
+def test_lines_are_written_while_more_may_come(tmp_path: Path) -> None:
+    logs = TextLogs(tmp_path)
+    thread = threading.Thread(target=logs.run)
+    thread.start()
+    try:
+        news(logs, b"one\n")
+        while "backup.log" not in last_characters(tmp_path):  # the disk has a clock of its own
+            assert thread.is_alive()
+        news(logs, b"two\n")
+    finally:
+        logs.close()
+        thread.join()
+    assert last_characters(tmp_path) == {"backup.log": "eo"}
+
+
+@pytest.mark.trio
+async def test_the_store_copies_what_has_become_durable_and_nothing_twice(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "state", now=lambda: AT, logdir=tmp_path / "logs") as store:
+        await store.commit(BEGUN, Retrying(execution=DB01, at=AT))
+        await store.append(DB01, 0, b"one\n", b"two\nth")
+        await store.append(DB01, 4, b"two\n", b"three\n", b"four")
+        await store.commit(Ended(execution=DB01, outcome=KILLED, at=AT))
+    lines = (tmp_path / "logs" / "backup.log").read_text().splitlines()
+    heads, texts = zip(*(line.split(" ", 3)[0:4:3] for line in lines), strict=True)
+    assert set(heads) == {STAMP}
+    assert texts == (
+        "started by schedule",
+        *("trying again (attempt 1)", "one", "two", "three", "four"),
+        *("[Job terminated by user request]", "ended: killed (exit code: 143)"),
+    )
+
+
+@pytest.mark.trio
+async def test_the_daemon_says_what_the_text_logs_lack(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    caplog.set_level(logging.ERROR)
+    async with open_store(tmp_path / "state", now=lambda: AT, logdir=tmp_path / "logs") as store:
+        await store.commit(BEGUN)
+        with trio.fail_after(10):
+            while not caplog.records:  # it is said with whatever is written next
+                await store.commit(Retrying(execution=DB01, at=AT))
+    assert "The text logs lack something: they cannot be written: " in caplog.text
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"bc", b"\r\n", b"x" * 9000]), max_size=12), st.data())
@@ -184,13 +255,13 @@ def test_lines_do_not_depend_on_how_the_output_was_cut(parts: list[bytes], data:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(output)), max_size=6)))
     blocks = []
     for start, end in zip([0, *cuts], [*cuts, len(output)], strict=True):
-        blocks += cutter.feed(DB01, output[start:end])
-        assert cutter.feed(ExecutionId(RUN, "db02"), b"") == []
-    blocks += cutter.finish(DB01)
+        blocks += cutter.feed(HERE, start, output[start:end])
+        assert cutter.feed(StreamName(RUN, "db02", 1), 0, b"") == []
+    blocks += cutter.finish(HERE)
     lines = [line for block in blocks for line in block.split(b"\n")]
     assert b"".join(lines) == output.replace(b"\n", b"")
     assert len(lines) >= output.count(b"\n")
-    assert cutter.finish(DB01) == []
+    assert cutter.finish(HERE) == []
 
 
 @given(
