@@ -50,8 +50,8 @@ async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
 
 
 async def measure(sheet: Sheet, scale: float) -> None:
-    for count in [max(10, int(count * scale)) for count in COUNTS]:
-        rounds = {COUNTS[0]: 3, COUNTS[1]: 2}.get(count, 1)
+    for wanted in COUNTS:
+        count, rounds = max(10, int(wanted * scale)), {COUNTS[0]: 3, COUNTS[1]: 2}.get(wanted, 1)
         speakers = strangers(count)
         floors: list[Cost] = []
         found: list[Cost] = []
@@ -70,7 +70,8 @@ async def measure(sheet: Sheet, scale: float) -> None:
         sheet.add(f"{case}, bare", "CPU", "ms/machine", [each.cpu_s / count * 1000 for each in floors])
         sheet.add(case, "rate", "machines/s", rates)
         ratios = [rate / other for rate, other in zip(rates, bare_rates, strict=True)]
-        sheet.add(case, "rate, times bare", "", ratios, at_least(0.7))
+        # of the few, most is waiting for the last commits: they show how it grows
+        sheet.add(case, "rate, times bare", "", ratios, at_least(0.7) if wanted == COUNTS[-1] else None)
         sheet.add(case, "CPU", "ms/machine", [each.cpu_s / count * 1000 for each in found])
         shares = [each.cpu_s / other.cpu_s for each, other in zip(found, floors, strict=True)]
         sheet.add(case, "CPU, times bare", "", shares)
