@@ -15,6 +15,7 @@ from tests.bench.swarm import Life, Speaker, Swarm, Tick
 
 COUNTS = (100, 1000, 10_000)
 WINDOW_S = wire.HEARTBEAT_S  # in which each has its turn once
+WINDOWS = 3  # of the most wrappers, so that a halt of the whole machine is seen as one
 SETTLE_S = 1.0
 PROBES_IN = 20  # one in so many writes a line of output instead of a heartbeat
 AT_ONCE, APART_S = 1000, 1.6  # of the runs with one machine each, so many start in the same second, and so often
@@ -24,12 +25,15 @@ OVERDUE_S = 60.0
 
 @attrs.frozen
 class Cost:
-    """`cpu` is the share of one core, `memory` the bytes of each connection, `lost` counts connections."""
+    """`cpu` is the share of one core in each window, `memory` the bytes of each connection; `lost` connections."""
 
-    cpu: float
+    cpu: Sequence[float]
     memory: float
-    acks_ms: Sequence[float]
+    acks_ms: Sequence[Sequence[float]]  # of each window
     lost: int
+
+    def acks(self, percent: float) -> list[float]:
+        return [percentile(each, percent) for each in self.acks_ms]
 
 
 @attrs.define
@@ -68,7 +72,7 @@ def _always(frame: bytes) -> Tick:
     return lambda: frame
 
 
-async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
+async def cost(process: Process, speakers: Sequence[Speaker], windows: int) -> Cost:
     """Connect them all, let them beat, and look at the process meanwhile."""
     swarm, acks_ms, before = Swarm(process.port), list[float](), process.memory()
     for number, speaker in enumerate(speakers):
@@ -83,15 +87,18 @@ async def cost(process: Process, speakers: Sequence[Speaker]) -> Cost:
         while swarm.connecting:  # noqa: ASYNC110  nobody could set an event
             await trio.sleep(0.1)
         await trio.sleep(SETTLE_S)
-        acks_ms.clear()
-        cpu_s, begun = process.cpu_s(), time.perf_counter()
-        await trio.sleep(WINDOW_S)
-        cpu = (process.cpu_s() - cpu_s) / (time.perf_counter() - begun)
+        cpu, acks = list[float](), list[Sequence[float]]()
+        for _ in range(windows):
+            acks_ms.clear()
+            cpu_s, begun = process.cpu_s(), time.perf_counter()
+            await trio.sleep(WINDOW_S)
+            cpu.append((process.cpu_s() - cpu_s) / (time.perf_counter() - begun))
+            acks.append(tuple(acks_ms))
         memory = (process.memory() - before) / len(speakers)
         swarm.stop()
     lost = swarm.lost
     swarm.close()
-    return Cost(cpu, memory, tuple(acks_ms), lost)
+    return Cost(cpu, memory, acks, lost)
 
 
 @attrs.frozen
@@ -133,24 +140,26 @@ def strangers(count: int) -> list[Speaker]:
 async def measure(sheet: Sheet, scale: float) -> None:
     counts = [max(10, int(count * scale)) for count in COUNTS]
     for count in counts:
+        windows = WINDOWS if count == counts[-1] else 1
         with bare() as other:
-            floor = await cost(other, strangers(count))
-        sheet.add(f"{count:,} connections, bare", "CPU", "% of a core", [floor.cpu * 100])
+            floor = await cost(other, strangers(count), windows)
+        sheet.add(f"{count:,} connections, bare", "CPU", "% of a core", [cpu * 100 for cpu in floor.cpu])
         sheet.add(f"{count:,} connections, bare", "memory each", "KB", [floor.memory / 1000])
-        sheet.add(f"{count:,} connections, bare", "ack p99", "ms", [percentile(floor.acks_ms, 99)])
+        sheet.add(f"{count:,} connections, bare", "ack p99", "ms", floor.acks(99))
         ways = {"in one run": Way(one_job, one_run)}
         if count == counts[-1]:
             ways["in as many runs"] = Way(many_jobs, many_runs)
         for name, way in ways.items():
             async with plant(*way.jobs(count)) as made:
-                found = await cost(made, await way.speakers(made, count))
+                found = await cost(made, await way.speakers(made, count), windows)
                 lost = await made.metric("saltpeter_executions_ended_total")
             case = f"{count:,} wrappers {name}"
             targets = count == counts[-1]
-            sheet.add(case, "CPU", "% of a core", [found.cpu * 100])
-            sheet.add(case, "CPU, times bare", "", [found.cpu / floor.cpu], at_most(1.4) if targets else None)
+            sheet.add(case, "CPU", "% of a core", [cpu * 100 for cpu in found.cpu])
+            ratios = [cpu / other for cpu, other in zip(found.cpu, floor.cpu, strict=True)]
+            sheet.add(case, "CPU, times bare", "", ratios, at_most(1.4) if targets else None)
             sheet.add(case, "memory each", "KB", [found.memory / 1000])
             sheet.add(case, "memory, times bare", "", [found.memory / floor.memory], at_most(2) if targets else None)
-            sheet.add(case, "ack p50", "ms", [percentile(found.acks_ms, 50)])
-            sheet.add(case, "ack p99", "ms", [percentile(found.acks_ms, 99)], at_most(10) if targets else None)
+            sheet.add(case, "ack p50", "ms", found.acks(50))
+            sheet.add(case, "ack p99", "ms", found.acks(99), at_most(10) if targets else None)
             sheet.add(case, "lost (253) or cut off", "", [lost + found.lost], at_most(0))
