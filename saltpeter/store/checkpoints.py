@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import attrs
 
-from saltpeter.store.schema import BUSY_S, CHECKPOINT_BYTES
+from saltpeter.store.schema import BUSY_S, CHECKPOINT_BYTES, LARGEST_JOURNAL
 
 
 @attrs.define(eq=False)
@@ -20,14 +20,25 @@ class Checkpoints:
 
     alone: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _written: dict[Path, int] = attrs.field(factory=dict, init=False)  # bytes since the last one was asked for
+    _length: dict[Path, int] = attrs.field(factory=dict, init=False)  # bytes since it has begun anew
     _due: SimpleQueue[Path | None] = attrs.field(factory=SimpleQueue, init=False)
 
-    def wrote(self, path: Path, size: int) -> None:
-        """About so many bytes more are in the journal of `path`."""
+    def wrote(self, path: Path, size: int, connection: sqlite3.Connection) -> None:
+        """About so many bytes more are in the journal of `path`, by `connection`.
+
+        Only a journal that is copied to its end begins anew, and while more is written, none is: so when it has become
+        long, this waits, and copies the rest. SQLite would try that in each commit, but in vain while another copies.
+        """
         self._written[path] = self._written.get(path, 0) + size
         if self._written[path] >= CHECKPOINT_BYTES:
             del self._written[path]
             self._due.put(path)
+        self._length[path] = self._length.get(path, 0) + size
+        if self._length[path] >= LARGEST_JOURNAL:
+            with self.alone, suppress(sqlite3.Error):  # what is committed stays so
+                [(_, pages, copied)] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                if copied == pages:
+                    del self._length[path]
 
     def run(self) -> None:
         """Until `close`."""

@@ -145,7 +145,7 @@ class Scribe:
             if group.seal is not None:
                 group.seal(connection, at=group.at)
             connection.execute("COMMIT")
-            self.checkpoints.wrote(path, _size(pieces))
+            self.checkpoints.wrote(path, _size(pieces), connection)
 
     def _deal_with_damage(self, path: Path, found: str, at: datetime) -> Damaged:
         if self.family.replaceable:

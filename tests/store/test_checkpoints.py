@@ -73,13 +73,26 @@ def test_a_journal_does_not_grow_without_end(tmp_path: Path, scribe: Scribe) -> 
     assert kept(path) == 3 * LARGEST_JOURNAL // len(MEGABYTE)
 
 
+def test_a_journal_begins_anew_though_it_is_always_being_copied(tmp_path: Path, scribe: Scribe) -> None:
+    """Then SQLite does not see to it."""
+    path, largest = tmp_path / "day.sqlite", 0
+    write_a_megabyte(scribe, path)
+    scribe._connection(path).execute("PRAGMA wal_autocheckpoint = 0")
+    with copying(scribe.checkpoints):
+        for _ in range(4 * LARGEST_JOURNAL // len(MEGABYTE)):
+            write_a_megabyte(scribe, path)
+            largest = max(largest, size_of_journal(path))
+    assert largest < 1.5 * LARGEST_JOURNAL
+    assert kept(path) == 4 * LARGEST_JOURNAL // len(MEGABYTE) + 1
+
+
 def test_a_file_that_is_gone_or_no_database_harms_nobody(tmp_path: Path) -> None:
     checkpoints = Checkpoints()
     (tmp_path / "text").write_text("not a database, " * 100)
     connect(tmp_path / "sound", OUTPUT).close()
-    with copying(checkpoints):
+    with copying(checkpoints), closing(sqlite3.connect(":memory:")) as connection:
         for name in ("gone", "text", "sound"):
-            checkpoints.wrote(tmp_path / name, CHECKPOINT_BYTES)
+            checkpoints.wrote(tmp_path / name, LARGEST_JOURNAL, connection)
     assert not (tmp_path / "gone").exists()
 
 
