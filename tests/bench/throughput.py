@@ -17,7 +17,7 @@ from tests.bench.swarm import Life, Speaker, Swarm
 WINDOW = outbox.LARGEST_WINDOW  # messages in flight
 TOTAL = 96 * 1024 * 1024  # bytes, of all machines together
 ROUNDS = 3
-PACED_S = 4.0
+PACED_S = 3.0
 LINE = b"2026-05-04 12:00:00 INFO backup: copied /var/lib/app/data/%08d.bin (4096 bytes) to the archive, ok\n"
 CHUNK = b"".join(LINE % number for number in range(wire.MAX_CHUNK // 100))[: wire.MAX_CHUNK]
 
@@ -126,7 +126,9 @@ async def measure(sheet: Sheet, scale: float) -> None:
         sheet.add(case, "rate, times bare", "", ratios, at_least(0.6))
         sheet.add(case, "CPU", "ms/MB", [each.cpu_s * 1e9 / size for each in found])
         half = sorted(rates)[len(rates) // 2] * 1e6 / 2
-        async with plant({"many": job(targets=f"m:{count}")}) as made:
-            acks_ms = await acks(made, (await made.launch("many")).speakers(), half, PACED_S * scale)
-        sheet.add(f"{case}, half that rate", "ack p50", "ms", [percentile(acks_ms, 50)])
-        sheet.add(f"{case}, half that rate", "ack p99", "ms", [percentile(acks_ms, 99)], at_most(100))
+        paced: list[list[float]] = []
+        for _ in range(ROUNDS):
+            async with plant({"many": job(targets=f"m:{count}")}) as made:
+                paced.append(await acks(made, (await made.launch("many")).speakers(), half, PACED_S * scale))
+        sheet.add(f"{case}, half that rate", "ack p50", "ms", [percentile(each, 50) for each in paced])
+        sheet.add(f"{case}, half that rate", "ack p99", "ms", [percentile(each, 99) for each in paced], at_most(100))
