@@ -240,6 +240,10 @@ def describe(fact: Fact) -> Iterable[Entry]:
             texts = _end("ended", fact)
         case "came_late":
             texts = _end("reported late", fact)
+        case "awaited" | "targeted" | "launching" | "launched" | "confirmed" | "bound" | "hold_set" | "hold_ended":
+            pass
+        case _:
+            raise AssertionError(f"facts of the kind {fact.kind!r} are to be told, or not")
     return [Entry(at, run, machine, _escaped(text)) for machine in machines for text in texts]
 
 

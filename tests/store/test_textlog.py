@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 import threading
 from datetime import datetime, timedelta, timezone
@@ -33,9 +34,11 @@ from saltpeter.store import textlog
 from saltpeter.store.facts import Fact
 from saltpeter.store.ledger import facts_of
 from saltpeter.store.output import name_of
+from saltpeter.store.process import END_S
+from saltpeter.store.rules import RULES
 from saltpeter.store.sqlite import open_store
 from saltpeter.store.streams import StreamName
-from saltpeter.store.textlog import LineCutter, Output, TextLogs, file_name, shown
+from saltpeter.store.textlog import LineCutter, Output, TextLogs, describe, file_name, shown
 
 AT = datetime(2025, 11, 5, 12, 34, 9, tzinfo=timezone.utc)
 STAMP = "2025-11-05T12:34:09.000+00:00"
@@ -174,6 +177,13 @@ def test_what_cannot_be_read_costs_no_other_lines(tmp_path: Path) -> None:
     assert (tmp_path / "backup.log").read_text().endswith("kept\n")
 
 
+@pytest.mark.parametrize("kind", RULES)
+def test_of_each_kind_of_fact_it_is_known_whether_it_is_told(kind: str) -> None:
+    more = '{"first_us": 0, "reason": "held", "machines": []}'
+    told = list(describe(Fact(kind, RUN, 0, number=0, text='{"end": "exited", "code": 0}', more=more, job="backup")))
+    assert all(entry.text for entry in told)
+
+
 def test_a_slow_disk_costs_lines_and_not_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(textlog, "MAX_QUEUED", 1000)
     logs = TextLogs(tmp_path)
@@ -235,6 +245,21 @@ async def test_the_store_copies_what_has_become_durable_and_nothing_twice(tmp_pa
         *("trying again (attempt 1)", "one", "two", "three", "four"),
         *("[Job terminated by user request]", "ended: killed (exit code: 143)"),
     )
+
+
+@pytest.mark.trio
+async def test_nothing_waits_for_the_text_logs(tmp_path: Path) -> None:
+    """Not even where a file of theirs takes nothing, and never says so."""
+    (tmp_path / "logs").mkdir()
+    os.mkfifo(tmp_path / "logs" / "backup.log")
+    begun = trio.current_time()
+    async with open_store(tmp_path / "state", now=lambda: AT, logdir=tmp_path / "logs") as store:
+        await store.commit(BEGUN)
+        for number in range(10):
+            await store.append(DB01, 2 * number, b"x\n")
+            await trio.sleep(textlog.GATHER_S / 5)  # so that it has begun to write
+        assert await store.length(DB01) == 20
+    assert trio.current_time() - begun < END_S  # else it was killed
 
 
 @pytest.mark.trio
