@@ -152,7 +152,6 @@ class Execution:
     _report: Outcome | None = attrs.field(default=None, init=False)
     _reported: trio.Event = attrs.field(factory=trio.Event, init=False)
     _length: int | None = attrs.field(default=0, init=False)  # of its durable output; None: only the store knows
-    _counted: int = attrs.field(default=0, init=False)  # bytes of output
     _order: wire.Kill | None = attrs.field(default=None, init=False)
     _bound: str = attrs.field(default="", init=False)  # the digest of its wrapper's secret
     _untold: list[LedgerEvent] = attrs.field(factory=list, init=False)  # what the ledger is still to be told
@@ -429,13 +428,11 @@ class Execution:
         first, data = stretch[0], [output.data for output in stretch]
         offset = first.offset if first.offset is not None else await self.length()
         store, limit = self.record.store, self.job.output_limit
-        self._length = length = await persistently(
-            lambda: store.append(self.id, offset, *data, cut=first.cut, limit=limit)
-        )
+        length = await persistently(lambda: store.append(self.id, offset, *data, cut=first.cut, limit=limit))
+        fresh, self._length = length - max(offset, self._length or 0), length
         self.record.board.post(OutputGrew(execution=self.id, length=length, at=self.now()))
-        if (fresh := length - max(offset, self._counted)) > 0:
+        if fresh > 0:
             self.record.observer.output(fresh)
-            self._counted = length
         return length
 
     async def log(self, log: wire.Log) -> None:

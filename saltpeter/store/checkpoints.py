@@ -19,7 +19,6 @@ class Checkpoints:
     `alone`."""
 
     alone: threading.Lock = attrs.field(factory=threading.Lock, init=False)
-    _written: dict[Path, int] = attrs.field(factory=dict, init=False)  # bytes since the last one was asked for
     _length: dict[Path, int] = attrs.field(factory=dict, init=False)  # bytes since it has begun anew
     _due: SimpleQueue[Path | None] = attrs.field(factory=SimpleQueue, init=False)
 
@@ -29,12 +28,11 @@ class Checkpoints:
         Only a journal that is copied to its end begins anew, and while more is written, none is: so when it has become
         long, this waits, and copies the rest. SQLite would try that in each commit, but in vain while another copies.
         """
-        self._written[path] = self._written.get(path, 0) + size
-        if self._written[path] >= CHECKPOINT_BYTES:
-            del self._written[path]
+        before = self._length.get(path, 0)
+        self._length[path] = length = before + size
+        if length // CHECKPOINT_BYTES > before // CHECKPOINT_BYTES:
             self._due.put(path)
-        self._length[path] = self._length.get(path, 0) + size
-        if self._length[path] >= LARGEST_JOURNAL:
+        if length >= LARGEST_JOURNAL:
             with self.alone, suppress(sqlite3.Error):  # what is committed stays so
                 [(_, pages, copied)] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 if copied == pages:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
@@ -186,6 +186,11 @@ def each(connection: sqlite3.Connection, works: Sequence[Work[Any]]) -> list[Any
     return [work(connection) for work in works]
 
 
+def size(tasks: Iterable[Task]) -> int:
+    """Bytes, roughly."""
+    return sum(task.size for task in tasks)
+
+
 def probe(connection: sqlite3.Connection) -> None:
     """Write a page, and change nothing."""
     connection.execute(f"PRAGMA user_version = {pragma(connection, 'user_version')}")
@@ -199,7 +204,7 @@ class _Job:
 
 
 def _size(jobs: Sequence[_Job]) -> int:
-    return sum(job.task.size for job in jobs)
+    return size(job.task for job in jobs)
 
 
 def _begin(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:

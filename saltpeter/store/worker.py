@@ -69,10 +69,10 @@ def _copy(group: Group, report: Report, text_logs: TextLogs) -> None:
         if task.do is rules.record_all:
             text_logs.facts(task.piece)
         elif isinstance(task.piece, Addition) and isinstance(done.result, Written):
-            length, new = done.result
-            for portion in without(task.piece.data, task.piece.size - new):
-                text_logs.output(Output(task.piece.stream, length - new, portion, group.at))
-                new -= len(portion)
+            begin = done.result.length - done.result.new
+            for portion in without(task.piece.data, task.piece.size - done.result.new):
+                text_logs.output(Output(task.piece.stream, begin, portion, group.at))
+                begin += len(portion)
 
 
 def _packed(answer: object) -> bytes:

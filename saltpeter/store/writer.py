@@ -161,13 +161,14 @@ class Writer:
             for item in group:
                 item.taken = True
             began = trio.current_time()
-            report = await self.lane.write(Group([item.task for item in group], self.now(), self.seal))
+            tasks = [item.task for item in group]
+            report = await self.lane.write(Group(tasks, self.now(), self.seal))
             self._note(report, trio.current_time() - began)
             for item, done in zip(group, report.done, strict=True):
                 item.result, item.error = done
                 item.settle()
             self._group = ()
-            if len(group) >= CROWD and _size(group) < CROWD_BYTES and not self._closing:
+            if len(group) >= CROWD and scribe.size(tasks) < CROWD_BYTES and not self._closing:
                 await trio.sleep_until(began + PACE_S)
 
     async def _give_up_what_waits_too_long(self) -> None:
@@ -230,7 +231,3 @@ class Writer:
             item.settle()
         self._group = ()
         self._waiting.clear()
-
-
-def _size(group: Sequence[_Item]) -> int:
-    return sum(item.task.size for item in group)
